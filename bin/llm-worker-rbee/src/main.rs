@@ -1,0 +1,3 @@
+//! llm-worker-rbee
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! queen-rbee
+
+fn main() {}

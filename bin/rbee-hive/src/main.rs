@@ -1,0 +1,3 @@
+//! rbee-hive
+
+fn main() {}

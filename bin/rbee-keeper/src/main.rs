@@ -1,0 +1,3 @@
+//! rbee-keeper
+
+fn main() {}
