@@ -1,1 +1,27 @@
-//! rbee-api
+//! The words rbee's tiers speak to each other and to their users: ids, phases, status, desired state,
+//! control verbs, the error body, and one typed client for all of them.
+//!
+//! Nothing here knows how a daemon is supervised; `supervision` knows nothing of this crate.
+
+pub mod assignment;
+pub mod client;
+pub mod control;
+pub mod error;
+pub mod ids;
+pub mod phase;
+pub mod status;
+
+pub use assignment::{Assignment, Desired, Heartbeat, HeartbeatReply, ModelSpec, WorkerAssignment, WorkerSpec};
+pub use client::{ClientError, ControlClient};
+pub use control::{LogQuery, ScaleRequest, ShutdownRequest, Verb, VerbReply, VerbRequest};
+pub use error::{ApiError, ErrorBody, ErrorCode};
+pub use ids::{ReplicaId, WorkerRef};
+pub use phase::Phase;
+pub use status::{FleetStatus, Health, HiveStatus, QueenStatus, WorkerStatus};
+
+/// Header that carries one request's id through all tiers and their logs.
+pub const CORRELATION_ID_HEADER: &str = "x-correlation-id";
+/// Default port of queen-rbee.
+pub const QUEEN_PORT: u16 = 7833;
+/// Default port of rbee-hive.
+pub const HIVE_PORT: u16 = 7835;

@@ -1,0 +1,210 @@
+//! Desired state: what queen wants of a hive, and what a hive tells queen.
+//!
+//! Level-triggered: a hive reconciles towards the newest [`Assignment`] it has seen, so any message may be
+//! lost. An older generation of the same fleet never wins.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ReplicaId, WorkerStatus};
+
+/// Everything one hive shall run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Identity of queen's store. Generations of different fleets do not compare: a queen that lost its
+    /// store starts a new fleet, whose first assignment is taken.
+    pub fleet_id: String,
+    /// Grows with each change.
+    pub generation: u64,
+    /// One entry a replica.
+    pub workers: Vec<WorkerAssignment>,
+}
+
+impl Assignment {
+    /// Whether this one replaces `current`.
+    #[must_use]
+    pub fn supersedes(&self, current: Option<&Self>) -> bool {
+        current.is_none_or(|c| c.fleet_id != self.fleet_id || self.generation > c.generation)
+    }
+}
+
+/// One replica a hive shall run or keep stopped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerAssignment {
+    /// Which replica.
+    #[serde(flatten)]
+    pub id: ReplicaId,
+    /// How to run it.
+    pub spec: WorkerSpec,
+    /// The model it needs, if any.
+    pub model: Option<ModelSpec>,
+    /// Run or stay stopped.
+    pub desired: Desired,
+    /// Grows with each `worker restart`: a hive that has carried out a smaller number restarts the replica once.
+    pub restart_generation: u64,
+    /// Grows with each `worker retry --force`: resets restart counts once.
+    #[serde(default)]
+    pub retry_generation: u64,
+}
+
+/// What a replica shall be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Desired {
+    /// Up and ready.
+    Running,
+    /// Down, drained first.
+    Stopped,
+    /// Down at once (SIGKILL).
+    Killed,
+}
+
+/// A model as the config names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelSpec {
+    /// Name of the model's table in the config.
+    pub name: String,
+    /// `pypi:…`, `hf:…`, `https://…` or `file:…`.
+    pub source: String,
+    /// Expected digest, lower-case hex.
+    pub sha256: Option<String>,
+}
+
+/// How to run a worker: the `[worker.NAME]` table, resolved against defaults, as queen sends it to a hive.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerSpec {
+    /// What is run.
+    pub engine: Engine,
+    /// Extra environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Where it is run; a hive's own directory if absent.
+    pub working_dir: Option<String>,
+    /// Where its PID file stands; the run directory if absent.
+    pub pid_file: Option<String>,
+    /// How long it may take to get ready.
+    pub start_timeout_ms: u64,
+    /// How long it may take to end before it is killed.
+    pub stop_timeout_ms: u64,
+    /// Signal that asks it to end, such as `TERM`.
+    pub stop_signal: String,
+    /// How it proves that it is ready: `notify`, `tcp`, `http:/path`, `unix:/path`, `exec:CMD`, `started`.
+    pub ready: String,
+    /// The health probe, if there is one.
+    pub health: Option<HealthSpec>,
+    /// When and how often it is restarted.
+    pub restart: RestartSpec,
+}
+
+/// What a worker runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Engine {
+    /// Our llm-worker-rbee.
+    Llm {
+        /// Requests served at the same time.
+        slots: u32,
+        /// Tokens of context a slot.
+        context: u32,
+        /// Threads of the engine; chosen from model size and free cores if absent.
+        threads: Option<u32>,
+        /// Batch-invariant numbers.
+        deterministic: bool,
+    },
+    /// Any other command; `{port} {model_path} {name} {replica} {run_dir}` are filled in by the hive.
+    Command {
+        /// The program and its arguments.
+        command: Vec<String>,
+    },
+}
+
+/// The health probe of a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthSpec {
+    /// `http:/path`, `tcp`, `unix:/path` or `exec:CMD`.
+    pub probe: String,
+    /// Time between probes.
+    pub interval_ms: u64,
+    /// How long one probe may take.
+    pub timeout_ms: u64,
+    /// Failures in a row that restart the worker.
+    pub failures: u32,
+}
+
+/// Restart policy of a worker (seed 003).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartSpec {
+    /// `always`, `on-failure` or `never`.
+    pub policy: String,
+    /// First delay.
+    pub backoff_min_ms: u64,
+    /// Longest delay.
+    pub backoff_max_ms: u64,
+    /// Restarts allowed within `within_ms`.
+    pub max_restarts: u32,
+    /// The window in which restarts count.
+    pub within_ms: u64,
+    /// Stability after which the count starts anew.
+    pub reset_after_ms: u64,
+}
+
+/// What a hive tells queen: at once on change, else every third of its lease.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Distinguishes two machines that claim one name.
+    pub machine_id: String,
+    /// Where the hive's API can be reached.
+    pub url: String,
+    /// Process id on its machine.
+    pub pid: u32,
+    /// Version of its binary.
+    pub version: String,
+    /// Seconds since the hive's process started.
+    pub uptime_s: f64,
+    /// Free-form labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Cores of the machine.
+    pub cores: u32,
+    /// Memory of the machine.
+    pub memory_bytes: u64,
+    /// Fleet of the assignment it works on.
+    pub fleet_id: Option<String>,
+    /// Generation of the assignment it has applied: every worker has been told. 0: none yet.
+    pub generation: u64,
+    /// It takes no new work and is about to end.
+    #[serde(default)]
+    pub stopping: bool,
+    /// Its workers.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// Queen's answer to a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatReply {
+    /// Fleet of queen's store.
+    pub fleet_id: String,
+    /// Newest generation for this hive.
+    pub generation: u64,
+    /// How long queen counts the hive as alive after this heartbeat.
+    pub lease_ttl_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assignment(fleet: &str, generation: u64) -> Assignment {
+        Assignment { fleet_id: fleet.into(), generation, workers: Vec::new() }
+    }
+
+    #[test]
+    fn an_older_generation_never_wins_within_a_fleet() {
+        let current = assignment("a", 5);
+        for (candidate, wins) in [(("a", 4), false), (("a", 5), false), (("a", 6), true), (("b", 1), true)] {
+            assert_eq!(assignment(candidate.0, candidate.1).supersedes(Some(&current)), wins, "{candidate:?}");
+        }
+        assert!(assignment("a", 0).supersedes(None));
+    }
+}

@@ -1,0 +1,118 @@
+//! What `status --json` prints (CONTRACT): the tree queen → hives → workers.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::Phase;
+
+/// The whole tree.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FleetStatus {
+    /// Absent where a hive stands alone.
+    pub queen: Option<QueenStatus>,
+    /// Every hive known.
+    pub hives: Vec<HiveStatus>,
+}
+
+/// The orchestrator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QueenStatus {
+    /// Its phase.
+    pub phase: Phase,
+    /// Process id, where it runs.
+    pub pid: Option<u32>,
+    /// Where it listens.
+    pub url: String,
+    /// Of the running binary.
+    pub version: Option<String>,
+    /// Seconds since this process started.
+    pub uptime_s: f64,
+    /// Times it was started again after a crash.
+    pub restarts: u32,
+}
+
+/// One machine's pool manager.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HiveStatus {
+    /// Unique in the fleet.
+    pub name: String,
+    /// Its phase; `unavailable` when it has not been heard of for longer than its lease.
+    pub phase: Phase,
+    /// Process id, where it runs.
+    pub pid: Option<u32>,
+    /// Where it listens.
+    pub url: String,
+    /// The generation of desired state it has applied.
+    pub generation: u64,
+    /// Seconds since this process started.
+    pub uptime_s: f64,
+    /// Times it was started again after a crash.
+    pub restarts: u32,
+    /// Why it is not running, where it is not.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Its workers, by name and replica.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// One replica of a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Name of the worker's table in the config.
+    pub name: String,
+    /// Counted from 0.
+    pub replica: u32,
+    /// Its phase.
+    pub phase: Phase,
+    /// Process id, where it runs.
+    pub pid: Option<u32>,
+    /// Where it listens.
+    pub port: Option<u16>,
+    /// The model it serves, if it takes part in inference routing.
+    pub model: Option<String>,
+    /// Number of this run.
+    pub incarnation: u64,
+    /// Restarts since the count was last reset.
+    pub restarts: u32,
+    /// Seconds since this incarnation started.
+    pub uptime_s: f64,
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// Share of one core since the sample before.
+    pub cpu_percent: f64,
+    /// What the last health probe said.
+    pub health: Option<Health>,
+    /// Why it is not running, where it is not.
+    pub reason: Option<String>,
+    /// The last lines it wrote; only where it failed or never got ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_log_lines: Vec<String>,
+    /// The restart order it has carried out (see [`crate::WorkerAssignment::restart_generation`]).
+    #[serde(default)]
+    pub restart_generation: u64,
+    /// Whether it is our own engine: it gets the fleet's token, other commands do not.
+    #[serde(default)]
+    pub own_engine: bool,
+}
+
+/// The health body of seed 003.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether the daemon says it can work.
+    pub healthy: bool,
+    /// When it last did work.
+    pub last_activity: Option<Timestamp>,
+    /// Requests that wait.
+    #[serde(default)]
+    pub queue_depth: u64,
+    /// Errors since its start.
+    #[serde(default)]
+    pub error_count: u64,
+}
+
+impl FleetStatus {
+    /// All workers with the name of their hive.
+    pub fn workers(&self) -> impl Iterator<Item = (&str, &WorkerStatus)> {
+        self.hives.iter().flat_map(|hive| hive.workers.iter().map(move |worker| (hive.name.as_str(), worker)))
+    }
+}
