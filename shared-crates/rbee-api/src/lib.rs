@@ -8,6 +8,7 @@ pub mod client;
 pub mod control;
 pub mod error;
 pub mod ids;
+pub mod openai;
 pub mod phase;
 pub mod status;
 
