@@ -1,1 +1,38 @@
-//! supervision
+//! The pure core of a supervisor: which process to start, signal or give up on, and when.
+//!
+//! [`Core::step`] takes the time and an [`Event`] and returns the [`Action`]s to carry out; [`Core::deadline`]
+//! says until when the shell may sleep. There is no clock, no I/O, no async and no randomness but a seed in
+//! here, so every race is a table test and every policy runs in the simulator (seed 003; DESIGN §6).
+//!
+//! ```
+//! use supervision::{Action, Core, Event, Incarnation, Now, Phase, Spec, UnitName};
+//!
+//! let mut core = Core::new(42);
+//! let name = UnitName::new("api");
+//! let now = Now::from_ms(0);
+//! let declared = core.step(now, Event::Declare { unit: name.clone(), spec: Spec::default(), last_incarnation: Incarnation::NONE });
+//! assert!(declared.is_empty());
+//! let actions = core.step(now, Event::Start { unit: name.clone() });
+//! assert!(matches!(actions[0], Action::Spawn { .. }));
+//! assert_eq!(core.unit(&name).map(|unit| unit.phase()), Some(Phase::Starting));
+//! ```
+
+mod action;
+mod core;
+mod event;
+mod name;
+mod restart;
+mod spec;
+mod time;
+mod unit;
+
+pub mod sim;
+
+pub use crate::core::Core;
+pub use action::{Action, Cause, Change};
+pub use event::{Event, ExitHow, SpawnErrorKind, StopMode};
+pub use name::{Incarnation, UnitName};
+pub use restart::RestartHistory;
+pub use spec::{InvalidSpec, Policy, Restart, Spec};
+pub use time::Now;
+pub use unit::{Phase, Unit};

@@ -1,0 +1,176 @@
+//! What can happen to units: wishes of the owner, reports of the process layer, time.
+
+use crate::{Incarnation, Spec, UnitName};
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The unit exists with this spec from now on. Declaring it again replaces the spec; a live unit whose
+    /// launch fingerprint changes is restarted.
+    Declare {
+        /// Which unit.
+        unit: UnitName,
+        /// Its policies.
+        spec: Spec,
+        /// The last run known from before this supervisor; ignored for a unit that exists.
+        last_incarnation: Incarnation,
+    },
+    /// The unit shall be stopped and forgotten.
+    Remove {
+        /// Which unit.
+        unit: UnitName,
+    },
+    /// The unit shall run. Clears a failure; changes nothing where it runs.
+    Start {
+        /// Which unit.
+        unit: UnitName,
+    },
+    /// The unit shall not run. Repeating it can shorten the time until the kill, never lengthen it.
+    Stop {
+        /// Which unit.
+        unit: UnitName,
+        /// How patiently.
+        mode: StopMode,
+    },
+    /// No unit shall run.
+    StopAll {
+        /// How patiently.
+        mode: StopMode,
+    },
+    /// The unit shall end and run anew, whatever its phase.
+    Restart {
+        /// Which unit.
+        unit: UnitName,
+    },
+    /// A unit that waits, failed or was unavailable shall be tried now.
+    Retry {
+        /// Which unit.
+        unit: UnitName,
+        /// Also forget its restarts.
+        force: bool,
+    },
+    /// A live process of the unit was found that an earlier supervisor had started.
+    Adopted {
+        /// Which unit.
+        unit: UnitName,
+        /// Which run.
+        incarnation: Incarnation,
+        /// Whether it had proven readiness.
+        ready: bool,
+        /// Restarts the earlier supervisor had counted.
+        restarts: u32,
+    },
+    /// [`crate::Action::Spawn`] succeeded.
+    Spawned {
+        /// Which unit.
+        unit: UnitName,
+        /// Which run.
+        incarnation: Incarnation,
+    },
+    /// [`crate::Action::Spawn`] failed: there is no process.
+    SpawnFailed {
+        /// Which unit.
+        unit: UnitName,
+        /// Which run.
+        incarnation: Incarnation,
+        /// Whether trying again can help.
+        kind: SpawnErrorKind,
+        /// For people.
+        reason: String,
+    },
+    /// The process proved that it is ready.
+    Ready {
+        /// Which unit.
+        unit: UnitName,
+        /// Which run.
+        incarnation: Incarnation,
+    },
+    /// The process asks for more time to start or stop.
+    ExtendTimeout {
+        /// Which unit.
+        unit: UnitName,
+        /// Which run.
+        incarnation: Incarnation,
+        /// From now.
+        by_ms: u64,
+    },
+    /// A health probe succeeded.
+    HealthOk {
+        /// Which unit.
+        unit: UnitName,
+        /// Which run.
+        incarnation: Incarnation,
+    },
+    /// A health probe failed.
+    HealthFailed {
+        /// Which unit.
+        unit: UnitName,
+        /// Which run.
+        incarnation: Incarnation,
+        /// For people.
+        reason: String,
+    },
+    /// The process is gone.
+    Exited {
+        /// Which unit.
+        unit: UnitName,
+        /// Which run.
+        incarnation: Incarnation,
+        /// How it ended.
+        how: ExitHow,
+    },
+    /// [`crate::Core::deadline`] has come.
+    Tick,
+}
+
+/// How patiently to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopMode {
+    /// The polite signal, then the spec's stop timeout, then the kill.
+    Graceful,
+    /// The same with another time.
+    Within {
+        /// Until the kill.
+        timeout_ms: u64,
+    },
+    /// The kill, at once.
+    Now,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitHow {
+    /// It exited with this code.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+    /// It is gone; nobody can say how (adopted, or gone while no supervisor looked).
+    Unknown,
+}
+
+impl ExitHow {
+    /// Whether it is exit code 0.
+    #[must_use]
+    pub const fn is_success(self) -> bool {
+        matches!(self, Self::Code(0))
+    }
+}
+
+impl std::fmt::Display for ExitHow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(number) => write!(f, "signal {number}"),
+            Self::Unknown => f.write_str("an unknown exit"),
+        }
+    }
+}
+
+/// Whether trying a failed spawn again can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpawnErrorKind {
+    /// The binary or a file it needs is not there or cannot be run: trying again is of no use.
+    Unavailable,
+    /// Anything else, such as a lack of memory or process ids: treated like a crash.
+    Failed,
+}

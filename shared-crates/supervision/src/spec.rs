@@ -1,0 +1,131 @@
+//! Policies of one unit, validated once, so that the rest of the core need not doubt them.
+
+/// How a unit is supervised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// When and how often it is restarted.
+    pub restart: Restart,
+    /// Whether readiness is proven by a report; without, being spawned is enough.
+    pub proves_ready: bool,
+    /// How long it may take from spawn to ready before it is ended and restarted.
+    pub start_timeout_ms: u64,
+    /// How long it may take from the polite signal to its end before it is killed.
+    pub stop_timeout_ms: u64,
+    /// Failed health probes in a row that restart it; 0: health never restarts.
+    pub health_failures_max: u32,
+    /// Stands for everything that makes a process what it is (command, environment, …): when a declaration
+    /// changes it, a live unit is restarted.
+    pub launch_fingerprint: u64,
+}
+
+/// When a unit that ended is run again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restart {
+    /// Which ends are followed by a restart.
+    pub policy: Policy,
+    /// Delay before the first restart; doubles with each further one.
+    pub backoff_min_ms: u64,
+    /// Longest delay.
+    pub backoff_max_ms: u64,
+    /// Restarts allowed within `within_ms`; one more and the unit has failed.
+    pub restarts_max: u32,
+    /// The window in which restarts count.
+    pub within_ms: u64,
+    /// Time of stability after which the count starts anew.
+    pub reset_after_ms: u64,
+}
+
+/// Which ends are followed by a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// Every one.
+    Always,
+    /// All but exit code 0.
+    OnFailure,
+    /// None.
+    Never,
+}
+
+impl Default for Restart {
+    /// Seed 003: 1 s doubling, 5 restarts an hour, reset after an hour of stability.
+    fn default() -> Self {
+        Self {
+            policy: Policy::Always,
+            backoff_min_ms: 1_000,
+            backoff_max_ms: 60_000,
+            restarts_max: 5,
+            within_ms: 3_600_000,
+            reset_after_ms: 3_600_000,
+        }
+    }
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            restart: Restart::default(),
+            proves_ready: true,
+            start_timeout_ms: 30_000,
+            stop_timeout_ms: 10_000,
+            health_failures_max: 3,
+            launch_fingerprint: 0,
+        }
+    }
+}
+
+/// A policy that cannot be meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSpec {
+    /// A time that must be positive is 0.
+    #[error("`{field}` is 0; it must be positive")]
+    Zero {
+        /// Which one.
+        field: &'static str,
+    },
+    /// The first delay is longer than the longest.
+    #[error("`backoff_min` ({min_ms} ms) is longer than `backoff_max` ({max_ms} ms)")]
+    BackoffOrder {
+        /// First delay.
+        min_ms: u64,
+        /// Longest delay.
+        max_ms: u64,
+    },
+}
+
+impl Spec {
+    /// Checks that the numbers can be meant.
+    ///
+    /// # Errors
+    /// [`InvalidSpec`] names the first field that cannot.
+    pub fn validate(&self) -> Result<(), InvalidSpec> {
+        let positive = [
+            ("start_timeout", self.start_timeout_ms),
+            ("stop_timeout", self.stop_timeout_ms),
+            ("within", self.restart.within_ms),
+            ("reset_after", self.restart.reset_after_ms),
+        ];
+        if let Some((field, _)) = positive.into_iter().find(|(_, ms)| *ms == 0) {
+            return Err(InvalidSpec::Zero { field });
+        }
+        let (min_ms, max_ms) = (self.restart.backoff_min_ms, self.restart.backoff_max_ms);
+        if min_ms > max_ms {
+            return Err(InvalidSpec::BackoffOrder { min_ms, max_ms });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_numbers_are_named() {
+        assert_eq!(Spec::default().validate(), Ok(()));
+        let zero = Spec { stop_timeout_ms: 0, ..Spec::default() };
+        assert_eq!(zero.validate(), Err(InvalidSpec::Zero { field: "stop_timeout" }));
+        let restart = Restart { backoff_min_ms: 2, backoff_max_ms: 1, ..Restart::default() };
+        let order = Spec { restart, ..Spec::default() };
+        assert_eq!(order.validate(), Err(InvalidSpec::BackoffOrder { min_ms: 2, max_ms: 1 }));
+    }
+}
