@@ -1,0 +1,65 @@
+//! Where a supervisor keeps its files, and the bound of everything it holds.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Configuration of a [`Supervisor`](crate::Supervisor).
+#[derive(Debug, Clone)]
+pub struct SupervisorConfig {
+    /// PID, state, lock and FIFO files; made with mode 0700 when missing. Short enough that `run_dir/notify.sock` fits a unix
+    /// socket address (107 bytes).
+    pub run_dir: PathBuf,
+    /// `NAME.log` files; made when missing.
+    pub log_dir: PathBuf,
+    /// Limits.
+    pub bounds: Bounds,
+}
+
+impl SupervisorConfig {
+    /// A supervisor with the default bounds.
+    pub fn new(run_dir: impl Into<PathBuf>, log_dir: impl Into<PathBuf>) -> Self {
+        Self { run_dir: run_dir.into(), log_dir: log_dir.into(), bounds: Bounds::default() }
+    }
+}
+
+/// Everything a supervisor holds has a bound.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// Units that may be declared at once.
+    pub units_max: usize,
+    /// Commands and reports that may wait for the owner task.
+    pub queue_max: usize,
+    /// Log lines kept in memory a unit, for errors.
+    pub tail_lines: usize,
+    /// Log lines a slow follower may lag behind before it misses some (it is told how many).
+    pub follow_lines: usize,
+    /// A log line longer than this is broken.
+    pub line_bytes_max: usize,
+    /// Size asked for each FIFO: what a daemon may write while no supervisor reads.
+    pub fifo_bytes: usize,
+    /// First pause between two readiness probes; it doubles up to `ready_interval_max`.
+    pub ready_interval_min: Duration,
+    /// Longest pause between two readiness probes.
+    pub ready_interval_max: Duration,
+    /// Most of an HTTP probe's answer that is read.
+    pub probe_body_bytes_max: usize,
+    /// How long the rest of a process tree may take to disappear after SIGKILL.
+    pub kill_wait: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            units_max: 1024,
+            queue_max: 256,
+            tail_lines: 40,
+            follow_lines: 1024,
+            line_bytes_max: 64 * 1024,
+            fifo_bytes: 256 * 1024,
+            ready_interval_min: Duration::from_millis(50),
+            ready_interval_max: Duration::from_secs(1),
+            probe_body_bytes_max: 64 * 1024,
+            kill_wait: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What can go wrong between a caller and a supervisor.
+
+use std::io;
+use std::path::PathBuf;
+
+/// An operation of a [`Supervisor`](crate::Supervisor) failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SupervisorError {
+    /// Another process supervises this run directory.
+    #[error("{} is held by {}", path.display(), holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}")))]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// The pid its holder wrote into it.
+        holder: Option<u32>,
+    },
+    /// A file or directory of the supervisor could not be used.
+    #[error("cannot {doing} {}", path.display())]
+    File {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// No unit has this name.
+    #[error("no unit is named {unit}")]
+    UnknownUnit {
+        /// The name asked for.
+        unit: String,
+    },
+    /// A declared unit cannot be supervised as declared.
+    #[error("unit {unit}: {reason}")]
+    InvalidSpec {
+        /// The unit.
+        unit: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The supervisor was shut down or detached.
+    #[error("the supervisor is closed")]
+    Closed,
+}
