@@ -1,0 +1,3 @@
+//! rbee-hive: runs and keeps the workers of one machine, for queen or alone.
+
+pub mod reconcile;
