@@ -31,13 +31,14 @@ pub struct ToldUnit {
 /// One thing to tell the supervisor.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operation {
-    /// Stop it, then forget it and its port.
-    Remove(ReplicaId),
-    /// Ask it to end.
-    Stop(ReplicaId),
     /// End it at once.
     Kill(ReplicaId),
-    /// Take the new spec; a process that runs goes on until a `Restart` says otherwise.
+    /// Ask it to end.
+    Stop(ReplicaId),
+    /// Stop it, then forget it and its port.
+    Remove(ReplicaId),
+    /// Take the new spec. A process that runs is replaced where what is launched changed; time limits, probes and
+    /// restart policy change without.
     Update(Box<WorkerAssignment>),
     /// A new unit, stopped.
     Declare(Box<WorkerAssignment>),
@@ -72,9 +73,9 @@ impl Operation {
     /// What ends comes first, so that ports and memory are free for what starts.
     const fn rank(&self) -> u8 {
         match self {
-            Self::Remove(_) => 0,
-            Self::Kill(_) => 1,
-            Self::Stop(_) => 2,
+            Self::Kill(_) => 0,
+            Self::Stop(_) => 1,
+            Self::Remove(_) => 2,
             Self::Update(_) => 3,
             Self::Declare(_) => 4,
             Self::Restart(..) => 5,
@@ -121,7 +122,7 @@ fn change(wanted: &WorkerAssignment, unit: &ToldUnit, operations: &mut Vec<Opera
     let generations = generations(wanted);
     match (told.desired, wanted.desired) {
         (Desired::Running, Desired::Running) => {
-            if wanted.restart_generation > told.restart_generation || needs_new_process(wanted, told) {
+            if wanted.restart_generation > told.restart_generation {
                 // A restart by order starts the restart count anew as well: it settles a retry too.
                 operations.push(Operation::Restart(id, generations));
             } else if wanted.retry_generation > told.retry_generation {
@@ -137,16 +138,6 @@ fn change(wanted: &WorkerAssignment, unit: &ToldUnit, operations: &mut Vec<Opera
 
 const fn generations(worker: &WorkerAssignment) -> Generations {
     Generations { restart: worker.restart_generation, retry: worker.retry_generation }
-}
-
-/// Whether a running process is another one under the new spec. Time limits, probes and restart policy are the
-/// supervisor's own and change without it.
-fn needs_new_process(wanted: &WorkerAssignment, told: &WorkerAssignment) -> bool {
-    wanted.model != told.model
-        || wanted.spec.engine != told.spec.engine
-        || wanted.spec.env != told.spec.env
-        || wanted.spec.working_dir != told.spec.working_dir
-        || wanted.spec.pid_file != told.spec.pid_file
 }
 
 impl Told {
@@ -217,14 +208,14 @@ impl Told {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
     use rbee_api::assignment::{Engine, RestartSpec};
     use rbee_api::{Assignment, WorkerSpec};
 
     use super::*;
 
-    fn worker(name: &str, replica: u32, desired: Desired) -> WorkerAssignment {
+    pub(crate) fn worker(name: &str, replica: u32, desired: Desired) -> WorkerAssignment {
         WorkerAssignment {
             id: ReplicaId { name: name.into(), replica },
             spec: WorkerSpec {
@@ -298,7 +289,7 @@ mod tests {
             (Stopped, |w| w.restart_generation = 1, &[]),
             (Running, |w| w.spec.stop_timeout_ms = 9, &["update w/0"]),
             (Stopped, |w| w.spec.working_dir = Some("/".into()), &["update w/0"]),
-            (Running, |w| w.spec.working_dir = Some("/".into()), &["update w/0", "restart w/0"]),
+            (Running, |w| w.spec.working_dir = Some("/".into()), &["update w/0"]),
             (
                 Running,
                 |w| {
@@ -332,7 +323,7 @@ mod tests {
         use Desired::{Running, Stopped};
         let mut told = told(&[worker("a", 0, Running), worker("b", 0, Running), worker("c", 0, Stopped)]);
         let wanted = [worker("b", 0, Stopped), worker("c", 0, Running), worker("d", 0, Running)];
-        assert_eq!(carry_out(&wanted, &mut told), ["remove a/0", "stop b/0", "declare d/0", "start c/0", "start d/0"]);
+        assert_eq!(carry_out(&wanted, &mut told), ["stop b/0", "remove a/0", "declare d/0", "start c/0", "start d/0"]);
     }
 
     #[test]

@@ -1,0 +1,322 @@
+//! What a hive that stands alone wants: its config's workers, changed by verbs. Pure; the owner writes it down.
+//!
+//! ```text
+//!   config ──┐
+//!            ├─▶ Orders ──verb──▶ Orders, generation + 1 ──▶ assignment
+//!   stored ──┘
+//! ```
+//!
+//! A verb outlives restarts of the hive until the config says something new about the same thing.
+
+use std::collections::BTreeMap;
+
+use rbee_api::{ApiError, Assignment, Desired, ErrorCode, Phase, ReplicaId, Verb, WorkerAssignment, WorkerRef};
+use serde::{Deserialize, Serialize};
+
+/// Fleet of the assignments that a hive makes for itself.
+pub const STANDALONE_FLEET: &str = "standalone";
+/// More replicas of one worker are taken for a slip.
+const REPLICAS_MAX: u32 = 256;
+
+/// What the config says about one worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Configured {
+    /// Its replica 0, with `desired` as the config asks for; the others are alike.
+    pub template: WorkerAssignment,
+    /// How many there are.
+    pub replicas: u32,
+}
+
+/// Desired state, and what the config said when it was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredOrders {
+    /// What is wanted.
+    #[serde(flatten)]
+    pub assignment: Assignment,
+    /// By worker; empty for an assignment that came from queen.
+    #[serde(default)]
+    pub configured: BTreeMap<String, ConfiguredThen>,
+}
+
+/// The part of the config that verbs override.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfiguredThen {
+    replicas: u32,
+    desired: Desired,
+}
+
+/// What is wanted, and what it was made from.
+#[derive(Debug, Clone)]
+pub struct Orders {
+    assignment: Assignment,
+    configured: BTreeMap<String, Configured>,
+}
+
+/// What a verb did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// False where everything was as asked already.
+    pub changed: bool,
+    /// The replicas named.
+    pub targets: Vec<ReplicaId>,
+}
+
+impl Orders {
+    /// The config's workers, with the verbs that were stored where the config has not changed since.
+    #[must_use]
+    pub fn new(configured: BTreeMap<String, Configured>, stored: Option<&StoredOrders>) -> Self {
+        let stored = stored.filter(|stored| stored.assignment.fleet_id == STANDALONE_FLEET);
+        let workers = configured.iter().flat_map(|(name, worker)| replicas(name, worker, stored)).collect();
+        let generation = match stored {
+            None => 1,
+            Some(stored) if stored.assignment.workers == workers => stored.assignment.generation,
+            Some(stored) => stored.assignment.generation + 1,
+        };
+        let assignment = Assignment { fleet_id: STANDALONE_FLEET.to_owned(), generation, workers };
+        Self { assignment, configured }
+    }
+
+    /// What is wanted.
+    #[must_use]
+    pub fn assignment(&self) -> &Assignment {
+        &self.assignment
+    }
+
+    /// What to write down.
+    #[must_use]
+    pub fn to_stored(&self) -> StoredOrders {
+        let configured = self.configured.iter().map(|(name, worker)| (name.clone(), worker.then())).collect();
+        StoredOrders { assignment: self.assignment.clone(), configured }
+    }
+
+    /// Carries out a verb. `phase` tells how a replica is now: one that gave up is tried again by `start`, too.
+    ///
+    /// # Errors
+    /// [`ErrorCode::WorkerNotFound`] when nothing matches.
+    pub fn verb(
+        &mut self,
+        target: &WorkerRef,
+        verb: Verb,
+        now: bool,
+        phase: impl Fn(&ReplicaId) -> Phase,
+    ) -> Result<Edit, ApiError> {
+        let targets = self.targets(target)?;
+        let mut changed = false;
+        for worker in self.assignment.workers.iter_mut().filter(|worker| targets.contains(&worker.id)) {
+            changed |= change(worker, verb, now, phase(&worker.id));
+        }
+        self.assignment.generation += u64::from(changed);
+        Ok(Edit { changed, targets })
+    }
+
+    /// Sets how many replicas run.
+    ///
+    /// # Errors
+    /// [`ErrorCode::WorkerNotFound`], and [`ErrorCode::InvalidParameter`] for an absurd number.
+    pub fn scale(&mut self, name: &str, count: u32) -> Result<Edit, ApiError> {
+        let worker = self.configured.get(name).ok_or_else(|| self.not_found(name))?;
+        if count > REPLICAS_MAX {
+            let message = format!("{count} replicas are too many; the most is {REPLICAS_MAX}");
+            return Err(ApiError::new(ErrorCode::InvalidParameter, message).with_param("replicas"));
+        }
+        let before = self.assignment.workers.clone();
+        let workers = &mut self.assignment.workers;
+        workers.retain(|worker| worker.id.name != name || worker.id.replica < count);
+        for replica in 0..count {
+            match workers.iter_mut().find(|worker| worker.id.name == name && worker.id.replica == replica) {
+                Some(worker) => worker.desired = Desired::Running,
+                None => workers.push(WorkerAssignment { desired: Desired::Running, ..worker.replica(replica) }),
+            }
+        }
+        workers.sort_by(|a, b| a.id.cmp(&b.id));
+        let changed = before != *workers;
+        self.assignment.generation += u64::from(changed);
+        let targets = (0..count).map(|replica| ReplicaId { name: name.to_owned(), replica }).collect();
+        Ok(Edit { changed, targets })
+    }
+
+    fn targets(&self, target: &WorkerRef) -> Result<Vec<ReplicaId>, ApiError> {
+        if !self.configured.contains_key(&target.name) {
+            return Err(self.not_found(&target.name));
+        }
+        let ids = self.assignment.workers.iter().map(|worker| &worker.id).filter(|id| id.name == target.name);
+        let targets: Vec<_> =
+            ids.clone().filter(|id| target.replica.is_none_or(|replica| replica == id.replica)).cloned().collect();
+        match target.replica {
+            Some(replica) if targets.is_empty() => {
+                let count = ids.count();
+                let message =
+                    format!("worker `{}` has no replica {replica}; it has {count}, counted from 0", target.name);
+                Err(ApiError::new(ErrorCode::WorkerNotFound, message))
+            }
+            _ => Ok(targets),
+        }
+    }
+
+    fn not_found(&self, name: &str) -> ApiError {
+        let known: Vec<_> = self.configured.keys().map(String::as_str).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        ApiError::new(ErrorCode::WorkerNotFound, format!("no worker is called `{name}`; there are: {known}"))
+    }
+}
+
+impl Configured {
+    fn replica(&self, replica: u32) -> WorkerAssignment {
+        let mut worker = self.template.clone();
+        worker.id.replica = replica;
+        worker
+    }
+
+    const fn then(&self) -> ConfiguredThen {
+        ConfiguredThen { replicas: self.replicas, desired: self.template.desired }
+    }
+}
+
+fn replicas(name: &str, worker: &Configured, stored: Option<&StoredOrders>) -> Vec<WorkerAssignment> {
+    let of_name = |orders: &StoredOrders| -> Vec<WorkerAssignment> {
+        orders.assignment.workers.iter().filter(|worker| worker.id.name == name).cloned().collect()
+    };
+    let before = stored.map(of_name).unwrap_or_default();
+    let then = stored.and_then(|stored| stored.configured.get(name));
+    let now = worker.then();
+    let count = match then {
+        Some(then) if then.replicas == now.replicas => u32::try_from(before.len()).unwrap_or(REPLICAS_MAX),
+        _ => now.replicas,
+    };
+    let keep_desired = then.is_some_and(|then| then.desired == now.desired);
+    (0..count)
+        .map(|replica| {
+            let mut fresh = worker.replica(replica);
+            if let Some(old) = before.iter().find(|old| old.id.replica == replica) {
+                fresh.restart_generation = old.restart_generation;
+                fresh.retry_generation = old.retry_generation;
+                if keep_desired {
+                    fresh.desired = old.desired;
+                }
+            }
+            fresh
+        })
+        .collect()
+}
+
+/// Whether the verb changed what is wanted of one replica.
+fn change(worker: &mut WorkerAssignment, verb: Verb, now: bool, phase: Phase) -> bool {
+    // Wanted, yet down for good.
+    let gave_up = matches!(phase, Phase::Failed | Phase::Unavailable | Phase::Stopped | Phase::Stale);
+    let desired = match verb {
+        Verb::Start | Verb::Restart | Verb::Retry => Desired::Running,
+        Verb::Kill => Desired::Killed,
+        Verb::Stop if now => Desired::Killed,
+        Verb::Stop => Desired::Stopped,
+    };
+    let before = std::mem::replace(&mut worker.desired, desired);
+    match verb {
+        Verb::Restart => worker.restart_generation += 1,
+        Verb::Start if before == Desired::Running && gave_up => worker.retry_generation += 1,
+        Verb::Retry if before == Desired::Running && (gave_up || phase == Phase::Restarting) => {
+            worker.retry_generation += 1;
+        }
+        // Down either way.
+        Verb::Stop | Verb::Kill if before != Desired::Running && phase == Phase::Stopped => {
+            worker.desired = before;
+            return false;
+        }
+        _ => return before != desired,
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::tests::worker;
+
+    fn configured(replicas: u32, desired: Desired) -> BTreeMap<String, Configured> {
+        let template = worker("w", 0, desired);
+        BTreeMap::from([("w".to_owned(), Configured { template, replicas })])
+    }
+
+    fn target(text: &str) -> WorkerRef {
+        text.parse().unwrap()
+    }
+
+    fn desired(orders: &Orders) -> Vec<Desired> {
+        orders.assignment().workers.iter().map(|worker| worker.desired).collect()
+    }
+
+    #[test]
+    fn verbs_change_what_is_wanted_and_only_then_the_generation() {
+        use Desired::{Killed, Running, Stopped};
+        let cases = [
+            (Running, Verb::Start, Phase::Running, false, Running),
+            (Running, Verb::Start, Phase::Failed, true, Running),
+            (Running, Verb::Start, Phase::Restarting, false, Running),
+            (Running, Verb::Retry, Phase::Restarting, true, Running),
+            (Running, Verb::Retry, Phase::Running, false, Running),
+            (Running, Verb::Restart, Phase::Running, true, Running),
+            (Running, Verb::Stop, Phase::Running, true, Stopped),
+            (Running, Verb::Kill, Phase::Running, true, Killed),
+            (Stopped, Verb::Stop, Phase::Stopped, false, Stopped),
+            (Stopped, Verb::Kill, Phase::Stopped, false, Stopped),
+            (Stopped, Verb::Kill, Phase::Stopping, true, Killed),
+            (Killed, Verb::Start, Phase::Stopped, true, Running),
+        ];
+        for (before, verb, phase, changed, after) in cases {
+            let mut orders = Orders::new(configured(1, before), None);
+            let edit = orders.verb(&target("w"), verb, false, |_| phase).unwrap();
+            assert_eq!((edit.changed, desired(&orders)), (changed, vec![after]), "{before:?} {verb} {phase}");
+            assert_eq!(orders.assignment().generation, 1 + u64::from(changed));
+        }
+    }
+
+    #[test]
+    fn only_the_replica_named_is_meant() {
+        let mut orders = Orders::new(configured(3, Desired::Running), None);
+        let edit = orders.verb(&target("w/1"), Verb::Stop, true, |_| Phase::Running).unwrap();
+        assert_eq!(edit.targets, [ReplicaId { name: "w".into(), replica: 1 }]);
+        assert_eq!(desired(&orders), [Desired::Running, Desired::Killed, Desired::Running]);
+        for text in ["w/3", "v"] {
+            let error = orders.verb(&target(text), Verb::Stop, false, |_| Phase::Running).unwrap_err();
+            assert_eq!(error.code, ErrorCode::WorkerNotFound, "{text}");
+        }
+    }
+
+    #[test]
+    fn scale_adds_removes_and_remembers_down_to_none() {
+        let mut orders = Orders::new(configured(1, Desired::Stopped), None);
+        assert!(orders.scale("w", 2).unwrap().changed);
+        assert_eq!(desired(&orders), [Desired::Running, Desired::Running]);
+        assert!(!orders.scale("w", 2).unwrap().changed);
+        assert_eq!(orders.scale("w", 0).unwrap(), Edit { changed: true, targets: vec![] });
+        assert_eq!(orders.scale("w", 1).unwrap().targets.len(), 1);
+        assert_eq!(orders.scale("v", 1).unwrap_err().code, ErrorCode::WorkerNotFound);
+        assert_eq!(orders.scale("w", 100_000).unwrap_err().code, ErrorCode::InvalidParameter);
+    }
+
+    #[test]
+    fn verbs_outlive_a_restart_until_the_config_says_something_new() {
+        let mut orders = Orders::new(configured(2, Desired::Running), None);
+        orders.verb(&target("w/0"), Verb::Stop, false, |_| Phase::Running).unwrap();
+        orders.verb(&target("w/1"), Verb::Restart, false, |_| Phase::Running).unwrap();
+        let text = serde_json::to_string(&orders.to_stored()).unwrap();
+        let stored: StoredOrders = serde_json::from_str(&text).unwrap();
+
+        let again = Orders::new(configured(2, Desired::Running), Some(&stored));
+        assert_eq!(again.assignment(), orders.assignment(), "nothing changed: the same generation");
+
+        let other = Orders::new(configured(3, Desired::Stopped), Some(&stored));
+        assert_eq!(desired(&other), [Desired::Stopped; 3]);
+        assert_eq!(other.assignment().generation, orders.assignment().generation + 1);
+        assert_eq!(other.assignment().workers[1].restart_generation, 1, "orders carried out stay carried out");
+    }
+
+    #[test]
+    fn an_assignment_of_queen_is_no_start() {
+        let orders = Orders::new(configured(1, Desired::Running), None);
+        let mut stored = orders.to_stored();
+        stored.assignment.fleet_id = "f".into();
+        stored.assignment.generation = 40;
+        let own = Orders::new(configured(1, Desired::Running), Some(&stored));
+        assert_eq!(own.assignment().generation, 1);
+    }
+}
