@@ -1,1 +1,17 @@
-//! rbee-runtime
+//! What every program of ours needs around its own job: directories, configuration, token, logging,
+//! listening sockets, shutdown, HTTP manners.
+//!
+//! No policy about daemons lives here, and nothing that only one program needs.
+//!
+//! The environment is read in one place ([`env::Env::read`]) and passed on as a value, so tests set
+//! what they need without touching the process.
+
+pub mod config;
+pub mod dirs;
+pub mod env;
+pub mod http;
+pub mod listen;
+pub mod logging;
+pub mod notify;
+pub mod shutdown;
+pub mod token;

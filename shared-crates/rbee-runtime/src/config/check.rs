@@ -1,0 +1,220 @@
+//! What types cannot say: bounds, and names that refer to other tables.
+
+use std::time::Duration;
+
+use rbee_api::ids::is_valid_name;
+
+use super::document::Document;
+use super::problem::did_you_mean;
+use super::schema::{Config, WorkerConfig};
+use super::values::Ready;
+
+/// Replicas of one worker; each is a process.
+const REPLICAS_MAX: u32 = 256;
+/// Slots of one engine.
+const SLOTS_MAX: u32 = 256;
+/// Placeholders that the hive fills into a command.
+const PLACEHOLDERS: [&str; 5] = ["port", "model_path", "name", "replica", "run_dir"];
+
+/// Records everything that makes no sense.
+pub(super) fn check(config: &Config, document: &mut Document<'_>) {
+    check_daemons(config, document);
+    for name in config.model.keys() {
+        check_name(document, &format!("model.{name}"), "model", name);
+    }
+    for (name, worker) in &config.worker {
+        let key = format!("worker.{name}");
+        check_name(document, &key, "worker", name);
+        check_worker(config, name, worker, &key, document);
+        check_bounds(worker, &key, document);
+    }
+    check_profiles(config, document);
+}
+
+fn check_daemons(config: &Config, document: &mut Document<'_>) {
+    check_name(document, "hive.name", "hive", &config.hive.name);
+    let (queen, hive) = (&config.queen, &config.hive);
+    for (key, value) in [
+        ("queen.lease_ttl", queen.lease_ttl),
+        ("queen.drain_timeout", queen.drain_timeout),
+        ("queen.queue_timeout", queen.queue_timeout),
+        ("queen.stall_timeout", queen.stall_timeout),
+        ("hive.drain_timeout", hive.drain_timeout),
+    ] {
+        not_zero(document, key, value);
+    }
+    for (key, value) in [("queen.max_body", queen.max_body), ("hive.max_body", hive.max_body)] {
+        if value.as_u64() == 0 {
+            document.problem(key, format!("`{key}` must not be 0"), None);
+        }
+    }
+    if let Some(url) = &hive.queen {
+        let sound = url.parse::<http::Uri>().is_ok_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.path() == "/"
+        });
+        if !sound {
+            let hint = Some("write it like `http://127.0.0.1:7833`".to_owned());
+            document.problem("hive.queen", format!("`{url}` is no URL of a queen"), hint);
+        }
+    }
+    if queen.listen == hive.listen && queen.listen.port() != 0 {
+        let message = format!("queen and hive cannot both listen on {}", hive.listen);
+        document.problem("hive.listen", message, Some("give them different ports".to_owned()));
+    }
+    for (key, listen) in [("queen.listen", queen.listen), ("hive.listen", hive.listen)] {
+        let ports = hive.ports;
+        if listen.port() != 0 && (ports.first..=ports.last).contains(&listen.port()) {
+            document.problem(key, format!("port {} of `{key}` is inside `hive.ports` ({ports})", listen.port()), None);
+        }
+    }
+}
+
+fn check_worker(config: &Config, name: &str, worker: &WorkerConfig, key: &str, document: &mut Document<'_>) {
+    match (&worker.model, &worker.command) {
+        (None, None) => {
+            let hint = Some("give it `model` (our engine) or `command` (any program)".to_owned());
+            document.problem(key, format!("worker `{name}` has nothing to run"), hint);
+        }
+        (_, Some(command)) if command.first().is_none_or(|program| program.trim().is_empty()) => {
+            let hint = Some("write it like `command = [\"PROGRAM\", \"ARGUMENT\"]`".to_owned());
+            document.problem(
+                &format!("{key}.command"),
+                format!("the command of worker `{name}` names no program"),
+                hint,
+            );
+        }
+        _ => {}
+    }
+    if let Some(model) = &worker.model
+        && !config.model.contains_key(model)
+    {
+        let hint = did_you_mean(model, config.model.keys().map(String::as_str))
+            .unwrap_or_else(|| format!("add a table `[model.{model}]`"));
+        document.problem(
+            &format!("{key}.model"),
+            format!("worker `{name}` wants the unknown model `{model}`"),
+            Some(hint),
+        );
+    }
+    let command = worker.command.iter().flatten();
+    for placeholder in command.flat_map(|argument| placeholders(argument)) {
+        if placeholder == "model_path" && worker.model.is_none() {
+            let hint = Some("give it `model`".to_owned());
+            document.problem(
+                &format!("{key}.command"),
+                format!("worker `{name}` uses {{model_path}} but has no model"),
+                hint,
+            );
+        } else if !PLACEHOLDERS.contains(&placeholder)
+            && let Some(hint) = did_you_mean(placeholder, PLACEHOLDERS)
+        {
+            // Braces are common in arguments (JSON, formats): only what looks like a slip is refused.
+            document.problem(
+                &format!("{key}.command"),
+                format!("unknown placeholder {{{placeholder}}} in the command of worker `{name}`"),
+                Some(hint),
+            );
+        }
+    }
+    for dependency in &worker.depends_on {
+        let at = format!("{key}.depends_on");
+        if dependency == name {
+            document.problem(&at, format!("worker `{name}` depends on itself"), None);
+        } else if !config.worker.contains_key(dependency) {
+            let hint = did_you_mean(dependency, config.worker.keys().map(String::as_str));
+            document.problem(&at, format!("worker `{name}` depends on the unknown worker `{dependency}`"), hint);
+        }
+    }
+    if worker.command.is_none() && matches!(worker.ready, Some(Ready::Probe(super::Probe::Unix { .. }))) {
+        document.problem(&format!("{key}.ready"), "our engine listens on no unix socket", None);
+    }
+}
+
+fn check_bounds(worker: &WorkerConfig, key: &str, document: &mut Document<'_>) {
+    let at = |field: &str| format!("{key}.{field}");
+    let within = |document: &mut Document<'_>, field: &str, value: u32, min: u32, max: u32| {
+        if !(min..=max).contains(&value) {
+            document.problem(&at(field), format!("`{}` must be {min} to {max}, not {value}", at(field)), None);
+        }
+    };
+    within(document, "replicas", worker.replicas, 0, REPLICAS_MAX);
+    within(document, "slots", worker.slots, 1, SLOTS_MAX);
+    within(document, "context", worker.context, 16, 16 << 20);
+    if let Some(threads) = worker.threads {
+        within(document, "threads", threads, 1, 1024);
+    }
+    for (field, value) in [("start_timeout", worker.start_timeout), ("idle_ttl", worker.idle_ttl)] {
+        if let Some(value) = value {
+            not_zero(document, &at(field), value);
+        }
+    }
+    not_zero(document, &at("stop_timeout"), worker.stop_timeout);
+    if let Some(health) = &worker.health {
+        not_zero(document, &at("health.interval"), health.interval);
+        not_zero(document, &at("health.timeout"), health.timeout);
+        within(document, "health.failures", health.failures, 1, 1000);
+    }
+    let restart = &worker.restart;
+    not_zero(document, &at("restart.backoff_min"), restart.backoff_min);
+    not_zero(document, &at("restart.within"), restart.within);
+    not_zero(document, &at("restart.reset_after"), restart.reset_after);
+    ordered(document, &at("restart"), ("backoff_min", restart.backoff_min), ("backoff_max", restart.backoff_max));
+    let limits = &worker.limits;
+    if let (Some(soft), Some(hard)) = (limits.memory_restart, limits.memory_max) {
+        ordered(document, &at("limits"), ("memory_restart", soft), ("memory_max", hard));
+    }
+    if limits.cpus.is_some_and(|cpus| !cpus.is_finite() || cpus <= 0.0) {
+        document.problem(&at("limits.cpus"), format!("`{}` must be above 0", at("limits.cpus")), None);
+    }
+    if limits.nice.is_some_and(|nice| !(-20..=19).contains(&nice)) {
+        document.problem(&at("limits.nice"), format!("`{}` must be -20 to 19", at("limits.nice")), None);
+    }
+    not_zero(document, &at("log.max_age"), worker.log.max_age);
+    if worker.log.max_size.as_u64() == 0 {
+        document.problem(&at("log.max_size"), format!("`{}` must not be 0", at("log.max_size")), None);
+    }
+}
+
+fn check_profiles(config: &Config, document: &mut Document<'_>) {
+    for (profile, members) in &config.profiles {
+        let key = format!("profiles.{profile}");
+        check_name(document, &key, "profile", profile);
+        for member in members.iter().filter(|member| *member != "*" && !config.worker.contains_key(*member)) {
+            let hint = did_you_mean(member, config.worker.keys().map(String::as_str));
+            document.problem(&key, format!("profile `{profile}` names the unknown worker `{member}`"), hint);
+        }
+    }
+    if let Err(unknown) = config.check_profile(config.profile.as_deref()) {
+        document.problem("profile", unknown.to_string(), unknown.hint());
+    }
+}
+
+fn check_name(document: &mut Document<'_>, key: &str, what: &str, name: &str) {
+    if !is_valid_name(name) {
+        let hint = Some("use 1 to 64 letters, digits, `-` and `_`".to_owned());
+        document.problem(key, format!("`{name}` cannot name a {what}"), hint);
+    }
+}
+
+fn not_zero(document: &mut Document<'_>, key: &str, value: Duration) {
+    if value.is_zero() {
+        document.problem(key, format!("`{key}` must not be 0"), None);
+    }
+}
+
+fn ordered<T: PartialOrd>(document: &mut Document<'_>, table: &str, low: (&str, T), high: (&str, T)) {
+    if low.1 > high.1 {
+        let key = format!("{table}.{}", low.0);
+        document.problem(&key, format!("`{}` of `{table}` is above `{}`", low.0, high.0), None);
+    }
+}
+
+/// The words in single braces of an argument.
+fn placeholders(argument: &str) -> impl Iterator<Item = &str> {
+    argument
+        .split('{')
+        .skip(1)
+        .filter_map(|rest| rest.split_once('}'))
+        .map(|(word, _)| word)
+        .filter(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+}

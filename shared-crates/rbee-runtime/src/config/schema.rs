@@ -1,0 +1,369 @@
+//! The tables and keys of `rbee.toml` with their defaults. Unknown keys are errors everywhere.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use model_store::{ModelSource, Sha256Digest};
+use serde::{Deserialize, Serialize};
+
+use super::values::{PortRange, Probe, Ready, StopSignal, duration, optional_duration};
+
+/// The whole file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What this machine starts by itself.
+    pub role: Role,
+    /// Which set of workers starts; absent: all.
+    pub profile: Option<String>,
+    /// `[queen]`.
+    pub queen: QueenConfig,
+    /// `[hive]`.
+    pub hive: HiveConfig,
+    /// `[model.NAME]`.
+    pub model: BTreeMap<String, ModelConfig>,
+    /// `[worker.NAME]`.
+    pub worker: BTreeMap<String, WorkerConfig>,
+    /// `[profiles]`: names of workers for each profile; `*` means all.
+    pub profiles: BTreeMap<String, Vec<String>>,
+}
+
+/// What a machine starts by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Queen and hive.
+    #[default]
+    Master,
+    /// The hive only.
+    Worker,
+    /// Nothing.
+    Leecher,
+}
+
+/// `[queen]`: the orchestrator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QueenConfig {
+    /// Where she listens. Default `127.0.0.1:7833`; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Starts with `up`, whatever the role says.
+    pub auto_start: Option<bool>,
+    /// Names and addresses, besides the loopback ones and `listen`'s, that requests may put in their Host header.
+    pub hosts: Vec<String>,
+    /// Largest request body. Default 8 MiB.
+    pub max_body: ByteSize,
+    /// How long a hive counts as alive after its last heartbeat. Default 15 s.
+    #[serde(with = "duration")]
+    pub lease_ttl: Duration,
+    /// How long requests in flight may take to end when she stops. Default 30 s.
+    #[serde(with = "duration")]
+    pub drain_timeout: Duration,
+    /// Requests that may wait for a worker; more are answered `queue_full`. Default 1024.
+    pub max_queue: u32,
+    /// How long a request may wait for a worker. Default 60 s.
+    #[serde(with = "duration")]
+    pub queue_timeout: Duration,
+    /// How long a worker may be silent within an answer before the answer counts as broken. Default 120 s.
+    #[serde(with = "duration")]
+    pub stall_timeout: Duration,
+}
+
+impl Default for QueenConfig {
+    fn default() -> Self {
+        Self {
+            listen: loopback(rbee_api::QUEEN_PORT),
+            auto_start: None,
+            hosts: Vec::new(),
+            max_body: ByteSize::mib(8),
+            lease_ttl: Duration::from_secs(15),
+            drain_timeout: Duration::from_secs(30),
+            max_queue: 1024,
+            queue_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+/// `[hive]`: this machine's pool manager.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HiveConfig {
+    /// Unique in the fleet. Default `local`.
+    pub name: String,
+    /// Where it listens. Default `127.0.0.1:7835`; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Starts with `up`, whatever the role says.
+    pub auto_start: Option<bool>,
+    /// Queen's URL. Absent: the hive stands alone and runs this file's workers. A hive that queen starts is told
+    /// queen's URL by her.
+    pub queen: Option<String>,
+    /// Ports of workers. Default `7855-7899`; `0` takes any free ones.
+    pub ports: PortRange,
+    /// Free-form labels, for placement.
+    pub labels: BTreeMap<String, String>,
+    /// As [`QueenConfig::hosts`].
+    pub hosts: Vec<String>,
+    /// Largest request body. Default 1 MiB.
+    pub max_body: ByteSize,
+    /// How long requests in flight may take to end when it stops. Default 30 s.
+    #[serde(with = "duration")]
+    pub drain_timeout: Duration,
+}
+
+impl Default for HiveConfig {
+    fn default() -> Self {
+        Self {
+            name: "local".to_owned(),
+            listen: loopback(rbee_api::HIVE_PORT),
+            auto_start: None,
+            queen: None,
+            ports: PortRange { first: 7855, last: 7899 },
+            labels: BTreeMap::new(),
+            hosts: Vec::new(),
+            max_body: ByteSize::mib(1),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// `[model.NAME]`: a model file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Where it comes from.
+    pub source: ModelSource,
+    /// What it must hash to. Absent: not checked.
+    pub sha256: Option<Sha256Digest>,
+}
+
+/// `[worker.NAME]`: our engine, or any command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkerConfig {
+    /// The model it serves, by its table's name. With a command: the command takes part in inference routing.
+    pub model: Option<String>,
+    /// Program and arguments; `{port} {model_path} {name} {replica} {run_dir}` are filled in. Absent: our engine.
+    pub command: Option<Vec<String>>,
+    /// How many of it. Default 1.
+    pub replicas: u32,
+    /// Our engine: requests served at the same time. Default 4.
+    pub slots: u32,
+    /// Our engine: tokens of context each slot has. Default 2048.
+    pub context: u32,
+    /// Our engine: threads. Absent: chosen from model size and free cores.
+    pub threads: Option<u32>,
+    /// Unload when unused for so long; loaded again by the next request. Absent: never.
+    #[serde(with = "optional_duration")]
+    pub idle_ttl: Option<Duration>,
+    /// Our engine: the same tokens alone, in a batch and after a resume; slower prefill.
+    pub deterministic: bool,
+    /// Environment added to the hive's.
+    pub env: BTreeMap<String, String>,
+    /// Working folder. Absent: the hive's.
+    pub working_dir: Option<PathBuf>,
+    /// PID file. Absent: in the run folder.
+    pub pid_file: Option<PathBuf>,
+    /// Profiles it belongs to, besides those of `[profiles]` that name it.
+    pub profiles: Vec<String>,
+    /// Workers that must be ready before it starts.
+    pub depends_on: Vec<String>,
+    /// Starts by itself, whatever role and profile say.
+    pub auto_start: Option<bool>,
+    /// How long it may take to get ready. Absent: 30 s for a command, 2 min for our engine.
+    #[serde(with = "optional_duration")]
+    pub start_timeout: Option<Duration>,
+    /// How long it may take to end before it is killed. Default 10 s.
+    #[serde(with = "duration")]
+    pub stop_timeout: Duration,
+    /// Signal that asks it to end. Default TERM.
+    pub stop_signal: StopSignal,
+    /// How it proves that it is ready. Absent: `notify` for our engine; for a command `tcp` if it is given
+    /// `{port}`, else `started`.
+    pub ready: Option<Ready>,
+    /// Health probe. Absent: `http:/health` for our engine, none for a command.
+    pub health: Option<HealthConfig>,
+    /// Lock files removed before a start when nobody holds them.
+    pub stale_locks: Vec<PathBuf>,
+    /// When it is restarted.
+    pub restart: RestartConfig,
+    /// What it may use.
+    pub limits: LimitsConfig,
+    /// How its log is kept.
+    pub log: LogConfig,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self {
+            model: None,
+            command: None,
+            replicas: 1,
+            slots: 4,
+            context: 2048,
+            threads: None,
+            idle_ttl: None,
+            deterministic: false,
+            env: BTreeMap::new(),
+            working_dir: None,
+            pid_file: None,
+            profiles: Vec::new(),
+            depends_on: Vec::new(),
+            auto_start: None,
+            start_timeout: None,
+            stop_timeout: Duration::from_secs(10),
+            stop_signal: StopSignal::default(),
+            ready: None,
+            health: None,
+            stale_locks: Vec::new(),
+            restart: RestartConfig::default(),
+            limits: LimitsConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+/// `health = { … }`: probed for as long as the worker runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthConfig {
+    /// The probe. Default `http:/health`.
+    pub probe: Probe,
+    /// Time between probes. Default 30 s.
+    #[serde(with = "duration")]
+    pub interval: Duration,
+    /// How long one probe may take. Default 5 s.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    /// Failures in a row that restart the worker. Default 3.
+    pub failures: u32,
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self {
+            probe: Probe::Http { path: "/health".to_owned() },
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(5),
+            failures: 3,
+        }
+    }
+}
+
+/// When a worker that ended is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// However it ended.
+    #[default]
+    Always,
+    /// Only when it ended with an error or a signal.
+    OnFailure,
+    /// Not at all.
+    Never,
+}
+
+impl RestartPolicy {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::OnFailure => "on-failure",
+            Self::Never => "never",
+        }
+    }
+}
+
+/// `restart = { … }`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RestartConfig {
+    /// When. Default `always`.
+    pub policy: RestartPolicy,
+    /// First delay; doubles each time. Default 1 s.
+    #[serde(with = "duration")]
+    pub backoff_min: Duration,
+    /// Longest delay. Default 60 s.
+    #[serde(with = "duration")]
+    pub backoff_max: Duration,
+    /// Restarts within `within` before it counts as failed. Default 5.
+    pub max_restarts: u32,
+    /// The window in which restarts count. Default 1 h.
+    #[serde(with = "duration")]
+    pub within: Duration,
+    /// Stability after which the count starts anew. Default 1 h.
+    #[serde(with = "duration")]
+    pub reset_after: Duration,
+}
+
+impl Default for RestartConfig {
+    fn default() -> Self {
+        Self {
+            policy: RestartPolicy::default(),
+            backoff_min: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(60),
+            max_restarts: 5,
+            within: Duration::from_secs(3600),
+            reset_after: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// Class of disk access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IoClass {
+    /// After everybody else.
+    Low,
+    /// As everybody.
+    Normal,
+    /// Before everybody else.
+    High,
+}
+
+/// `limits = { … }`; absent keys limit nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Memory it never gets more than.
+    pub memory_max: Option<ByteSize>,
+    /// Memory at which it is restarted in order.
+    pub memory_restart: Option<ByteSize>,
+    /// Share of processors; 2.0 is two of them.
+    pub cpus: Option<f64>,
+    /// Open files.
+    pub nofile: Option<u64>,
+    /// Processes and threads.
+    pub nproc: Option<u64>,
+    /// Scheduling niceness, -20 to 19.
+    pub nice: Option<i8>,
+    /// Disk access.
+    pub io: Option<IoClass>,
+}
+
+/// `log = { … }`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Size at which a new file is begun. Default 10 MiB.
+    pub max_size: ByteSize,
+    /// Old files kept. Default 5.
+    pub keep: u32,
+    /// Age at which old files go. Default 7 days.
+    #[serde(with = "duration")]
+    pub max_age: Duration,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { max_size: ByteSize::mib(10), keep: 5, max_age: Duration::from_secs(7 * 24 * 3600) }
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}

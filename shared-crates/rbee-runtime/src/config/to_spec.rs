@@ -1,0 +1,164 @@
+//! From the file's tables to what is told to a hive: which workers, and each with its defaults filled in.
+
+use std::time::Duration;
+
+use rbee_api::ModelSpec;
+use rbee_api::assignment::{Engine, HealthSpec, RestartSpec, WorkerSpec};
+
+use super::problem::did_you_mean;
+use super::schema::{Config, HealthConfig, Role, WorkerConfig};
+use super::values::{Probe, Ready};
+
+/// Start time-out of our engine, which reads a model of some gigabytes first.
+const ENGINE_START_TIMEOUT: Duration = Duration::from_secs(120);
+/// Start time-out of any other command.
+const COMMAND_START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// No profile of that name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown profile `{name}`")]
+pub struct UnknownProfile {
+    /// What was asked for.
+    pub name: String,
+    /// The profiles there are.
+    pub known: Vec<String>,
+}
+
+impl UnknownProfile {
+    /// What to write instead.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        did_you_mean(&self.name, self.known.iter().map(String::as_str))
+            .or_else(|| (!self.known.is_empty()).then(|| format!("profiles: {}", self.known.join(", "))))
+    }
+}
+
+impl Config {
+    /// Whether `up` starts queen on this machine.
+    #[must_use]
+    pub fn starts_queen(&self) -> bool {
+        self.queen.auto_start.unwrap_or(self.role == Role::Master)
+    }
+
+    /// Whether `up` starts this machine's hive.
+    #[must_use]
+    pub fn starts_hive(&self) -> bool {
+        self.hive.auto_start.unwrap_or(matches!(self.role, Role::Master | Role::Worker))
+    }
+
+    /// Every profile that `[profiles]` or a worker names.
+    #[must_use]
+    pub fn profile_names(&self) -> Vec<String> {
+        let of_workers = self.worker.values().flat_map(|worker| &worker.profiles);
+        let mut names: Vec<String> = self.profiles.keys().chain(of_workers).cloned().collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Refuses a profile that nothing names.
+    ///
+    /// # Errors
+    /// [`UnknownProfile`] with the known ones.
+    pub fn check_profile(&self, profile: Option<&str>) -> Result<(), UnknownProfile> {
+        let known = self.profile_names();
+        match profile {
+            Some(name) if !known.iter().any(|k| k == name) => Err(UnknownProfile { name: name.to_owned(), known }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The workers that start by themselves: those of the profile (all, without one), each overridden by its
+    /// own `auto_start`. A leecher starts only what says `auto_start = true`.
+    #[must_use]
+    pub fn wanted_workers(&self, profile: Option<&str>) -> Vec<&str> {
+        let profile = profile.or(self.profile.as_deref());
+        self.worker
+            .iter()
+            .filter(|(name, worker)| {
+                worker.auto_start.unwrap_or(self.role != Role::Leecher && self.in_profile(name, worker, profile))
+            })
+            .map(|(name, _)| name.as_str())
+            .collect()
+    }
+
+    fn in_profile(&self, name: &str, worker: &WorkerConfig, profile: Option<&str>) -> bool {
+        let Some(profile) = profile else { return true };
+        let listed = self.profiles.get(profile).is_some_and(|members| members.iter().any(|m| m == "*" || m == name));
+        listed || worker.profiles.iter().any(|p| p == profile)
+    }
+
+    /// The model called `name`, as it is told to a hive.
+    #[must_use]
+    pub fn model_spec(&self, name: &str) -> Option<ModelSpec> {
+        self.model.get(name).map(|model| ModelSpec {
+            name: name.to_owned(),
+            source: model.source.to_string(),
+            sha256: model.sha256.map(|digest| digest.to_string()),
+        })
+    }
+}
+
+impl WorkerConfig {
+    /// Whether it is our own engine.
+    #[must_use]
+    pub fn is_engine(&self) -> bool {
+        self.command.is_none()
+    }
+
+    /// The worker with its defaults filled in, as it is told to a hive.
+    #[must_use]
+    pub fn to_spec(&self) -> WorkerSpec {
+        let engine = match &self.command {
+            Some(command) => Engine::Command { command: command.clone() },
+            None => Engine::Llm {
+                slots: self.slots,
+                context: self.context,
+                threads: self.threads,
+                deterministic: self.deterministic,
+            },
+        };
+        let default_start_timeout = if self.is_engine() { ENGINE_START_TIMEOUT } else { COMMAND_START_TIMEOUT };
+        WorkerSpec {
+            engine,
+            env: self.env.clone(),
+            working_dir: self.working_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
+            pid_file: self.pid_file.as_ref().map(|file| file.to_string_lossy().into_owned()),
+            start_timeout_ms: millis(self.start_timeout.unwrap_or(default_start_timeout)),
+            stop_timeout_ms: millis(self.stop_timeout),
+            stop_signal: self.stop_signal.to_string(),
+            ready: self.ready_or_default().to_string(),
+            health: self.health_or_default().map(|health| HealthSpec {
+                probe: health.probe.to_string(),
+                interval_ms: millis(health.interval),
+                timeout_ms: millis(health.timeout),
+                failures: health.failures,
+            }),
+            restart: RestartSpec {
+                policy: self.restart.policy.as_str().to_owned(),
+                backoff_min_ms: millis(self.restart.backoff_min),
+                backoff_max_ms: millis(self.restart.backoff_max),
+                max_restarts: self.restart.max_restarts,
+                within_ms: millis(self.restart.within),
+                reset_after_ms: millis(self.restart.reset_after),
+            },
+        }
+    }
+
+    fn ready_or_default(&self) -> Ready {
+        match (&self.ready, &self.command) {
+            (Some(ready), _) => ready.clone(),
+            (None, None) => Ready::Notify,
+            (None, Some(command)) if command.iter().any(|word| word.contains("{port}")) => Ready::Probe(Probe::Tcp),
+            (None, Some(_)) => Ready::Started,
+        }
+    }
+
+    fn health_or_default(&self) -> Option<HealthConfig> {
+        self.health.clone().or_else(|| self.is_engine().then(HealthConfig::default))
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,49 @@
+//! HTTP manners that all our servers share: one error body, one request id, who may ask what.
+//!
+//! ```text
+//!   request ─▶ correlation ─▶ host check ─▶ [bearer] ─▶ body limit ─▶ handler
+//!   answer  ◀─ X-Correlation-Id in header, log span and error body ──────┘
+//! ```
+//!
+//! [`finish`] puts the outer layers around a router; [`require_token`] goes around the protected part of it.
+
+mod auth;
+mod correlation;
+mod error;
+mod extract;
+mod host;
+mod serve;
+
+pub use auth::require_token;
+pub use correlation::{CorrelationId, current_correlation_id};
+pub use error::HttpError;
+pub use extract::{Json, Query};
+pub use host::AllowedHosts;
+pub use serve::{Drained, serve};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use rbee_api::{ApiError, ErrorCode};
+
+/// Puts the layers every server has around a finished router: JSON for unknown paths and methods, the limit
+/// of bodies in bytes, the Host check and the correlation id.
+pub fn finish(router: Router, hosts: AllowedHosts, body_bytes_max: usize) -> Router {
+    router
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(middleware::from_fn_with_state(hosts, host::check))
+        .layer(middleware::from_fn(correlation::attach))
+}
+
+async fn unknown_path(uri: http::Uri) -> HttpError {
+    ApiError::new(ErrorCode::NotFound, format!("there is nothing at {}", uri.path())).into()
+}
+
+async fn unknown_method(method: http::Method, uri: http::Uri) -> HttpError {
+    ApiError::new(ErrorCode::MethodNotAllowed, format!("{} does not take {method}", uri.path())).into()
+}
+
+#[cfg(test)]
+mod tests;
