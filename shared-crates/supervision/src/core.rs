@@ -54,8 +54,8 @@ impl Core {
             }
             Event::Restart { unit } => self.with(&unit, |u| u.restart(now, &mut out)),
             Event::Retry { unit, force } => self.with(&unit, |u| u.retry(force, &mut out)),
-            Event::Adopted { unit, incarnation, ready, restarts } => {
-                self.with(&unit, |u| u.adopted(now, incarnation, ready, restarts, &mut out));
+            Event::Adopted { unit, incarnation, stage, restarts } => {
+                self.with(&unit, |u| u.adopted(now, incarnation, stage, restarts, &mut out));
             }
             Event::Spawned { unit, incarnation } => {
                 self.report(&unit, incarnation, |u| u.spawned(now, &mut out));

@@ -55,8 +55,8 @@ pub enum Event {
         unit: UnitName,
         /// Which run.
         incarnation: Incarnation,
-        /// Whether it had proven readiness.
-        ready: bool,
+        /// How far it had come.
+        stage: Stage,
         /// Restarts the earlier supervisor had counted.
         restarts: u32,
     },
@@ -121,6 +121,20 @@ pub enum Event {
     },
     /// [`crate::Core::deadline`] has come.
     Tick,
+}
+
+/// How far an adopted process had come, as its state file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Not proven ready.
+    #[default]
+    Starting,
+    /// Proven ready.
+    Ready,
+    /// A signal that ends it was on its way: recorded before [`crate::Action::Terminate`] and
+    /// [`crate::Action::Kill`] are carried out. Its end says nothing about whether it is wanted.
+    Ending,
 }
 
 /// How patiently to stop.

@@ -26,11 +26,12 @@ mod spec;
 mod time;
 mod unit;
 
+#[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
 pub use crate::core::Core;
 pub use action::{Action, Cause, Change};
-pub use event::{Event, ExitHow, SpawnErrorKind, StopMode};
+pub use event::{Event, ExitHow, SpawnErrorKind, Stage, StopMode};
 pub use name::{Incarnation, UnitName};
 pub use restart::RestartHistory;
 pub use spec::{InvalidSpec, Policy, Restart, Spec};

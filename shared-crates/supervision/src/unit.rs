@@ -28,7 +28,7 @@
 use std::fmt;
 
 use crate::action::{Action, Cause, Change};
-use crate::event::{ExitHow, SpawnErrorKind, StopMode};
+use crate::event::{ExitHow, SpawnErrorKind, Stage, StopMode};
 use crate::restart::{RestartHistory, Verdict, jitter_seed};
 use crate::{Incarnation, Now, Policy, Spec, UnitName};
 
@@ -262,9 +262,14 @@ impl Unit {
         if force {
             self.history.reset();
         }
-        if matches!(self.state, State::Failed | State::Unavailable | State::Restarting { .. }) {
-            self.wanted = true;
-            self.spawn(Cause::Requested, out);
+        match &mut self.state {
+            State::Failed | State::Unavailable | State::Restarting { .. } => {
+                self.wanted = true;
+                self.spawn(Cause::Requested, out);
+            }
+            // A failing one on its way down is tried as soon as it is gone, without asking its policy.
+            State::Stopping { then: then @ Then::RestartByPolicy(_), .. } => *then = Then::RunAgain,
+            _ => {}
         }
     }
 
@@ -272,20 +277,21 @@ impl Unit {
         &mut self,
         now: Now,
         incarnation: Incarnation,
-        ready: bool,
+        stage: Stage,
         restarts: u32,
         out: &mut Vec<Action>,
     ) {
         if self.is_live() {
             return;
         }
-        self.wanted = true;
         self.incarnation = self.incarnation.max(incarnation);
         self.history = RestartHistory::adopted(restarts);
-        if ready || !self.spec.proves_ready {
-            self.run(now, Cause::Adopted, out);
-        } else {
-            self.await_ready(now, Cause::Adopted, out);
+        // One that was ending stays down unless its owner wishes otherwise: nobody remembers what for.
+        self.wanted = stage != Stage::Ending;
+        match stage {
+            Stage::Ending => self.begin_stopping(now, StopMode::Graceful, Then::StayDown, Cause::Adopted, out),
+            Stage::Starting if self.spec.proves_ready => self.await_ready(now, Cause::Adopted, out),
+            Stage::Starting | Stage::Ready => self.run(now, Cause::Adopted, out),
         }
     }
 
