@@ -6,6 +6,7 @@
 //! The environment is read in one place ([`env::Env::read`]) and passed on as a value, so tests set
 //! what they need without touching the process.
 
+pub mod binaries;
 pub mod config;
 pub mod dirs;
 pub mod env;
