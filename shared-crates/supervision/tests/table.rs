@@ -1,4 +1,6 @@
-//! State × event: what each race comes to. (.specs: LIFE)
+//! State × event: what each race comes to. The number in a name is the requirement: `life_03` tests LIFE-03.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use supervision::{
     Action, Core, Event, ExitHow, Incarnation, Now, Phase, Policy, Restart, SpawnErrorKind, Spec, Stage, StopMode,
