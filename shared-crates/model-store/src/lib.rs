@@ -6,5 +6,23 @@
 mod digest;
 mod source;
 
+#[cfg(feature = "fetch")]
+mod error;
+#[cfg(feature = "fetch")]
+mod fetch;
+#[cfg(feature = "fetch")]
+mod progress;
+#[cfg(feature = "fetch")]
+mod receipt;
+#[cfg(feature = "fetch")]
+mod store;
+
 pub use digest::{DigestError, Sha256Digest};
 pub use source::{ModelSource, SourceError};
+
+#[cfg(feature = "fetch")]
+pub use error::ModelError;
+#[cfg(feature = "fetch")]
+pub use progress::{Progress, Stage};
+#[cfg(feature = "fetch")]
+pub use store::{ModelStore, StoredModel};
