@@ -1,0 +1,350 @@
+//! What queen wants: config ∪ what was ordered by hand, placed on hives. Pure; the store keeps it.
+//!
+//! One counter numbers everything that must be told apart by age: a hive's generation is the counter's value
+//! when its assignment last changed in content, an order's number is its value when the order was given. So a
+//! number never comes twice within a fleet, even when what it numbered was forgotten in between.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rbee_api::{Desired, ModelSpec, ReplicaId, WorkerAssignment, WorkerSpec};
+use serde::{Deserialize, Serialize};
+
+use crate::placement::{self, Candidate, Placement};
+
+/// Replicas a worker may have; more is a slip of the finger.
+pub const REPLICAS_MAX: u32 = 256;
+
+/// A worker as the config describes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wish {
+    /// How to run it.
+    pub spec: WorkerSpec,
+    /// The model it serves.
+    pub model: Option<ModelSpec>,
+    /// How many of it.
+    pub replicas: u32,
+    /// Whether it runs without being asked.
+    pub auto_start: bool,
+}
+
+/// Every worker of the config, by name.
+pub type Wishes = BTreeMap<String, Wish>;
+
+/// What was ordered by hand about one replica.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// Other than what the config says; absent: as it says.
+    pub desired: Option<Desired>,
+    /// Number of the last restart.
+    pub restart_generation: u64,
+    /// Number of the last retry.
+    pub retry_generation: u64,
+}
+
+/// A hive that has been seen, and what it shall run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HiveRecord {
+    /// The machine that holds its name.
+    pub machine_id: String,
+    /// Where its API is.
+    pub url: String,
+    /// Cores of its machine.
+    pub cores: u32,
+    /// Last heard of, in milliseconds since the epoch; written when something else is, so it may be older than the truth.
+    pub last_seen_ms: i64,
+    /// Number of its assignment.
+    pub generation: u64,
+    /// Its assignment.
+    pub workers: Vec<WorkerAssignment>,
+}
+
+/// Everything queen wants of the fleet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DesiredState {
+    /// Identity of the store.
+    pub fleet_id: String,
+    /// See the module's head.
+    pub counter: u64,
+    /// Replicas where they were scaled by hand.
+    pub scaled: BTreeMap<String, u32>,
+    /// Orders by hand.
+    pub orders: BTreeMap<ReplicaId, Orders>,
+    /// Where each replica is.
+    pub placement: Placement,
+    /// Every hive ever seen.
+    pub hives: BTreeMap<String, HiveRecord>,
+}
+
+impl DesiredState {
+    /// A new fleet without anything in it.
+    #[must_use]
+    pub fn new(fleet_id: String) -> Self {
+        Self {
+            fleet_id,
+            counter: 0,
+            scaled: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            placement: Placement::new(),
+            hives: BTreeMap::new(),
+        }
+    }
+
+    /// How many replicas the worker shall have.
+    #[must_use]
+    pub fn replicas(&self, name: &str, wish: &Wish) -> u32 {
+        self.scaled.get(name).copied().unwrap_or(wish.replicas)
+    }
+
+    /// Every replica there shall be.
+    #[must_use]
+    pub fn wanted(&self, wishes: &Wishes) -> BTreeSet<ReplicaId> {
+        wishes
+            .iter()
+            .flat_map(|(name, wish)| {
+                (0..self.replicas(name, wish)).map(|replica| ReplicaId { name: name.clone(), replica })
+            })
+            .collect()
+    }
+
+    /// What a replica shall be.
+    #[must_use]
+    pub fn desired(&self, id: &ReplicaId, wish: &Wish) -> Desired {
+        let by_hand = self.orders.get(id).and_then(|orders| orders.desired);
+        by_hand.unwrap_or(by_itself(wish))
+    }
+
+    /// Orders a replica to be so; whether that is a change.
+    pub fn order(&mut self, id: &ReplicaId, wish: &Wish, desired: Desired) -> bool {
+        if self.desired(id, wish) == desired {
+            return false;
+        }
+        let orders = self.orders.entry(id.clone()).or_default();
+        orders.desired = (desired != by_itself(wish)).then_some(desired);
+        true
+    }
+
+    /// Orders one restart.
+    pub fn order_restart(&mut self, id: &ReplicaId) {
+        self.counter += 1;
+        self.orders.entry(id.clone()).or_default().restart_generation = self.counter;
+    }
+
+    /// Orders one more try.
+    pub fn order_retry(&mut self, id: &ReplicaId) {
+        self.counter += 1;
+        self.orders.entry(id.clone()).or_default().retry_generation = self.counter;
+    }
+
+    /// Sets the number of replicas; whether that is a change.
+    pub fn scale(&mut self, name: &str, wish: &Wish, replicas: u32) -> bool {
+        if self.replicas(name, wish) == replicas {
+            return false;
+        }
+        if replicas == wish.replicas {
+            self.scaled.remove(name);
+        } else {
+            self.scaled.insert(name.to_owned(), replicas);
+        }
+        true
+    }
+
+    /// Places everything and renews the assignments whose content changes by it.
+    pub fn replan(&mut self, wishes: &Wishes, candidates: &[Candidate]) {
+        let wanted = self.wanted(wishes);
+        // What is ordered about a replica ends with the replica: scaled up again it is a new one.
+        self.orders.retain(|id, _| wanted.contains(id));
+        self.placement = placement::plan(&wanted, candidates, &self.placement);
+        let mut workers: BTreeMap<String, Vec<WorkerAssignment>> = BTreeMap::new();
+        for (id, hive) in &self.placement {
+            if let Some(wish) = wishes.get(&id.name) {
+                workers.entry(hive.clone()).or_default().push(self.assignment_of(id, wish));
+            }
+        }
+        for (name, hive) in &mut self.hives {
+            let assigned = workers.remove(name).unwrap_or_default();
+            if hive.workers != assigned || hive.generation == 0 {
+                self.counter += 1;
+                hive.generation = self.counter;
+                hive.workers = assigned;
+            }
+        }
+    }
+
+    fn assignment_of(&self, id: &ReplicaId, wish: &Wish) -> WorkerAssignment {
+        let orders = self.orders.get(id).cloned().unwrap_or_default();
+        WorkerAssignment {
+            id: id.clone(),
+            spec: wish.spec.clone(),
+            model: wish.model.clone(),
+            desired: self.desired(id, wish),
+            restart_generation: orders.restart_generation,
+            retry_generation: orders.retry_generation,
+        }
+    }
+
+    /// What its hive is told about a replica.
+    #[must_use]
+    pub fn assigned(&self, id: &ReplicaId) -> Option<(&str, &WorkerAssignment)> {
+        let (name, hive) = self.hives.get_key_value(self.placement.get(id)?)?;
+        Some((name, hive.workers.iter().find(|worker| worker.id == *id)?))
+    }
+}
+
+const fn by_itself(wish: &Wish) -> Desired {
+    if wish.auto_start { Desired::Running } else { Desired::Stopped }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+    use rbee_api::assignment::{Engine, RestartSpec};
+
+    use super::*;
+    use crate::placement::Standing;
+
+    /// A worker that could be run, were there a hive.
+    pub(crate) fn wish(replicas: u32) -> Wish {
+        Wish {
+            spec: WorkerSpec {
+                engine: Engine::Command { command: vec!["true".into()] },
+                env: BTreeMap::new(),
+                working_dir: None,
+                pid_file: None,
+                start_timeout_ms: 1000,
+                stop_timeout_ms: 1000,
+                stop_signal: "TERM".into(),
+                ready: "started".into(),
+                health: None,
+                restart: RestartSpec {
+                    policy: "always".into(),
+                    backoff_min_ms: 1,
+                    backoff_max_ms: 1,
+                    max_restarts: 1,
+                    within_ms: 1,
+                    reset_after_ms: 1,
+                },
+            },
+            model: Some(ModelSpec { name: "m".into(), source: "file:/m.gguf".into(), sha256: None }),
+            replicas,
+            auto_start: true,
+        }
+    }
+
+    /// A hive that was seen once.
+    pub(crate) fn record() -> HiveRecord {
+        HiveRecord {
+            machine_id: "machine".into(),
+            url: "http://127.0.0.1:1".into(),
+            cores: 4,
+            last_seen_ms: 1,
+            generation: 0,
+            workers: Vec::new(),
+        }
+    }
+
+    fn open(name: &str) -> Candidate {
+        Candidate { name: name.into(), standing: Standing::Open, cores: 4 }
+    }
+
+    fn fleet_of(hives: &[&str]) -> DesiredState {
+        let mut state = DesiredState::new("fleet".into());
+        state.hives = hives.iter().map(|name| ((*name).to_owned(), record())).collect();
+        state
+    }
+
+    #[test]
+    fn a_generation_rises_only_where_the_content_changes() {
+        let wishes = Wishes::from([("v".into(), wish(1)), ("w".into(), wish(1))]);
+        let mut state = fleet_of(&["a", "b"]);
+        let hives = [open("a"), open("b")];
+        state.replan(&wishes, &hives);
+        let (a, b) = (state.hives["a"].generation, state.hives["b"].generation);
+        assert!(a > 0 && b > 0);
+
+        state.replan(&wishes, &hives);
+        assert_eq!((state.hives["a"].generation, state.hives["b"].generation), (a, b));
+
+        let on_a = state.hives["a"].workers[0].id.clone();
+        assert!(state.order(&on_a, &wishes[&on_a.name], Desired::Stopped));
+        state.replan(&wishes, &hives);
+        assert!(state.hives["a"].generation > a.max(b));
+        assert_eq!(state.hives["b"].generation, b);
+    }
+
+    #[test]
+    fn orders_that_say_what_the_config_says_are_forgotten() {
+        let wishes = Wishes::from([("w".into(), wish(2))]);
+        let mut state = fleet_of(&["a"]);
+        let id = ReplicaId { name: "w".into(), replica: 0 };
+        assert!(!state.order(&id, &wishes["w"], Desired::Running), "it shall run already");
+        assert!(state.order(&id, &wishes["w"], Desired::Killed));
+        assert!(!state.order(&id, &wishes["w"], Desired::Killed));
+        assert!(state.order(&id, &wishes["w"], Desired::Running));
+        assert_eq!(state.orders[&id].desired, None);
+        assert!(state.scale("w", &wishes["w"], 3));
+        assert!(!state.scale("w", &wishes["w"], 3));
+        assert!(state.scale("w", &wishes["w"], 2));
+        assert!(state.scaled.is_empty());
+    }
+
+    #[test]
+    fn a_replica_scaled_away_and_back_is_a_new_one_with_higher_numbers() {
+        let wishes = Wishes::from([("w".into(), wish(2))]);
+        let mut state = fleet_of(&["a"]);
+        let id = ReplicaId { name: "w".into(), replica: 1 };
+        state.order_restart(&id);
+        let first = state.orders[&id].restart_generation;
+        state.order(&id, &wishes["w"], Desired::Stopped);
+        for replicas in [1, 2] {
+            state.scale("w", &wishes["w"], replicas);
+            state.replan(&wishes, &[open("a")]);
+        }
+        assert_eq!(state.desired(&id, &wishes["w"]), Desired::Running);
+        state.order_restart(&id);
+        assert!(state.orders[&id].restart_generation > first, "a hive that missed it all still sees a newer number");
+    }
+
+    #[test]
+    fn a_worker_that_does_not_start_by_itself_is_placed_and_stopped() {
+        let wishes = Wishes::from([("w".into(), Wish { auto_start: false, ..wish(1) })]);
+        let mut state = fleet_of(&["a"]);
+        state.replan(&wishes, &[open("a")]);
+        let id = ReplicaId { name: "w".into(), replica: 0 };
+        let (hive, assigned) = state.assigned(&id).unwrap();
+        assert_eq!((hive, assigned.desired), ("a", Desired::Stopped));
+    }
+
+    proptest! {
+        #[test]
+        fn generations_never_fall_and_equal_content_keeps_its_number(
+            steps in prop::collection::vec((0u8..5, 0u32..3, any::<bool>(), any::<bool>()), 1..20),
+        ) {
+            let wishes = Wishes::from([("v".into(), wish(1)), ("w".into(), wish(2))]);
+            let mut state = fleet_of(&["a", "b"]);
+            for (what, replica, a_open, b_open) in steps {
+                let before = state.clone();
+                let id = ReplicaId { name: "w".into(), replica };
+                match what {
+                    0 => drop(state.order(&id, &wishes["w"], Desired::Stopped)),
+                    1 => drop(state.order(&id, &wishes["w"], Desired::Running)),
+                    2 => state.order_restart(&id),
+                    3 => drop(state.scale("w", &wishes["w"], replica)),
+                    _ => {}
+                }
+                let standing = |open| if open { Standing::Open } else { Standing::Gone };
+                let hives = [
+                    Candidate { name: "a".into(), standing: standing(a_open), cores: 1 },
+                    Candidate { name: "b".into(), standing: standing(b_open), cores: 1 },
+                ];
+                state.replan(&wishes, &hives);
+                for (name, hive) in &state.hives {
+                    let old = &before.hives[name];
+                    prop_assert_eq!(hive.generation > old.generation, hive.workers != old.workers || old.generation == 0);
+                    prop_assert!(hive.generation >= old.generation && hive.generation <= state.counter);
+                }
+                let placed: usize = state.hives.values().map(|hive| hive.workers.len()).sum();
+                prop_assert_eq!(placed, state.placement.len());
+            }
+        }
+    }
+}
