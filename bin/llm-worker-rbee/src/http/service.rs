@@ -1,0 +1,156 @@
+//! Everything a request needs that outlives it, and the gate in front of the engine: who comes in, who waits, who is
+//! refused.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+use rbee_api::{ApiError, ErrorCode};
+use rbee_runtime::shutdown::Shutdown;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::request::{Checked, Source, invalid};
+use crate::engine::{ModelInfo, Token, Tokenizer};
+use crate::job::{Command, Event, Job};
+use crate::metrics::Metrics;
+use crate::template::{ChatTemplate, TemplateError};
+
+/// What requests share.
+pub struct Service {
+    /// The model's name in requests.
+    pub model_name: String,
+    /// What is known of it.
+    pub info: ModelInfo,
+    /// Its tokenizer.
+    pub tokenizer: Arc<dyn Tokenizer>,
+    /// Its chat template, where the file has one.
+    pub template: Option<ChatTemplate>,
+    /// To the engine's thread.
+    pub commands: Sender<Command>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Whether we are on our way out.
+    pub shutdown: Shutdown,
+    /// Sequences at once.
+    pub slots: usize,
+    /// Whether the numbers are batch-invariant.
+    pub deterministic: bool,
+    /// Slots and places in the queue.
+    pub places: Arc<Semaphore>,
+    /// How many of them there are.
+    pub places_total: u32,
+    /// When the model was loaded, Unix seconds.
+    pub created: i64,
+}
+
+/// Longest time a refused client is told to wait, seconds.
+const RETRY_AFTER_S_MAX: usize = 30;
+/// While we go down: the next incarnation will be there then, seconds.
+const RETRY_AFTER_SHUTDOWN_S: u32 = 2;
+
+impl Service {
+    /// Refuses requests for other models.
+    pub(super) fn check_model(&self, name: &str) -> Result<(), ApiError> {
+        if name == self.model_name {
+            return Ok(());
+        }
+        let message = format!("this worker serves `{}`, not `{name}`", self.model_name);
+        Err(ApiError::new(ErrorCode::ModelNotFound, message).with_param("model"))
+    }
+
+    /// A place for one request; first of all, so that a refusal costs nothing.
+    pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let place = self.places.clone().try_acquire_owned();
+        // Looked at after taking the place: who waits for all places to be free sees either it or the refusal.
+        if self.shutdown.is_draining() {
+            return Err(ApiError::new(ErrorCode::ShuttingDown, "this worker is on its way down; try again")
+                .with_retry_after_s(RETRY_AFTER_SHUTDOWN_S));
+        }
+        place.map_err(|_| {
+            self.metrics.refused.inc();
+            let seconds = (self.places_total as usize / self.slots.max(1)).clamp(1, RETRY_AFTER_S_MAX);
+            ApiError::new(ErrorCode::QueueFull, format!("{} requests are here already", self.places_total))
+                .with_retry_after_s(u32::try_from(seconds).unwrap_or(1))
+        })
+    }
+
+    /// The tokens to go on from. Slow for long texts: not for the threads that serve everybody.
+    pub(super) fn tokens(&self, source: Source) -> Result<Vec<Token>, ApiError> {
+        let (tokens, param) = match source {
+            Source::Text(text) => (self.tokenizer.tokenize(&text, true), "prompt"),
+            Source::Tokens(tokens) => (tokens, "prompt"),
+            Source::Turns(turns) => (self.rendered(&turns)?, "messages"),
+        };
+        let vocabulary = self.tokenizer.vocabulary();
+        if let Some(strange) = tokens.iter().find(|token| usize::try_from(token.0).map_or(true, |id| id >= vocabulary))
+        {
+            return Err(invalid(param, &format!("has token {}, but the model has {vocabulary} tokens", strange.0)));
+        }
+        if tokens.is_empty() {
+            return Err(invalid(param, "is empty"));
+        }
+        if tokens.len() >= self.info.context_tokens {
+            let message = format!(
+                "the prompt has {} tokens; the context has {}, and the answer needs at least one of them",
+                tokens.len(),
+                self.info.context_tokens
+            );
+            return Err(ApiError::new(ErrorCode::ContextLengthExceeded, message).with_param(param));
+        }
+        Ok(tokens)
+    }
+
+    fn rendered(&self, turns: &[crate::template::Turn]) -> Result<Vec<Token>, ApiError> {
+        let Some(template) = &self.template else {
+            let message = "this model's file has no chat template; use /v1/completions";
+            return Err(ApiError::new(ErrorCode::UnsupportedParameter, message).with_param("messages"));
+        };
+        let text = template.render(turns).map_err(|error| {
+            let (TemplateError::Refused { source } | TemplateError::Invalid { source }) = &error;
+            ApiError::new(ErrorCode::InvalidParameter, format!("{error}: {source}")).with_param("messages")
+        })?;
+        // Many templates write the begin token themselves; it must not be there twice.
+        let begins = !self.info.bos.is_empty() && text.starts_with(&self.info.bos);
+        Ok(self.tokenizer.tokenize(&text, !(self.info.adds_bos && begins)))
+    }
+
+    /// Hands a request to the engine's thread. Dropping the receiver ends it.
+    pub(super) fn submit(
+        &self,
+        prompt: Vec<Token>,
+        checked: &Checked,
+        place: OwnedSemaphorePermit,
+    ) -> Result<mpsc::Receiver<Event>, ApiError> {
+        let room = self.info.context_tokens.saturating_sub(prompt.len());
+        let tokens_max = checked.tokens_max.unwrap_or(room).min(room);
+        let (events, receiver) = Job::channel(tokens_max);
+        let job = Job {
+            prompt,
+            tokens_max,
+            sampling: checked.sampling,
+            stops: checked.stops.clone(),
+            ignore_end: checked.ignore_end,
+            events,
+            place: Some(place),
+            submitted: Instant::now(),
+        };
+        self.metrics.requests.inc();
+        self.metrics.queue_depth.inc();
+        self.commands.send(Command::Submit(job)).map_err(|_| {
+            self.metrics.queue_depth.dec();
+            engine_is_gone()
+        })?;
+        Ok(receiver)
+    }
+
+    /// Resolves when no request is here any more. Meant for draining: new ones are refused from then on.
+    pub async fn all_answered(&self) {
+        // The semaphore is never closed, so this cannot fail; if it did, there would be nothing to wait for.
+        let _all = self.places.acquire_many(self.places_total).await;
+    }
+}
+
+/// The engine's thread has ended without a word.
+pub(super) fn engine_is_gone() -> ApiError {
+    ApiError::new(ErrorCode::WorkerFailed, "the inference engine has ended; the answer is not complete")
+}

@@ -1,0 +1,191 @@
+//! Renders a conversation with the chat template of the model file, as the Python library it was written for does.
+
+use std::io;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Serde, Value};
+use minijinja::{Environment, Error, ErrorKind};
+use serde::Serialize;
+
+/// A model's chat template, ready to render.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    bos: String,
+    eos: String,
+}
+
+/// One turn as templates see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Turn {
+    /// Who speaks.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+/// Why a conversation could not be rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// The file's template is broken.
+    #[error("the model's chat template is not valid")]
+    Invalid {
+        /// Where and why.
+        #[source]
+        source: Error,
+    },
+    /// The template refuses this conversation.
+    #[error("the model's chat template refuses the conversation")]
+    Refused {
+        /// What it says.
+        #[source]
+        source: Error,
+    },
+}
+
+const NAME: &str = "chat";
+
+impl ChatTemplate {
+    /// Compiles the template; `bos` and `eos` are the texts of the begin and end token.
+    ///
+    /// # Errors
+    /// [`TemplateError::Invalid`].
+    pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, TemplateError> {
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|source| TemplateError::Invalid { source })?);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", raise_exception);
+        environment.add_function("strftime_now", strftime_now);
+        environment.add_filter("tojson", to_json);
+        environment.add_template_owned(NAME, source.to_owned()).map_err(|source| TemplateError::Invalid { source })?;
+        Ok(Self { environment, bos: bos.to_owned(), eos: eos.to_owned() })
+    }
+
+    /// The prompt for the next answer.
+    ///
+    /// # Errors
+    /// [`TemplateError::Refused`].
+    pub fn render(&self, turns: &[Turn]) -> Result<String, TemplateError> {
+        let refused = |source| TemplateError::Refused { source };
+        let template = self.environment.get_template(NAME).map_err(refused)?;
+        let context = minijinja::context! {
+            messages => Value::from(Serde(turns)),
+            add_generation_prompt => true,
+            bos_token => self.bos.as_str(),
+            eos_token => self.eos.as_str(),
+        };
+        template.render(context).map_err(refused)
+    }
+}
+
+fn raise_exception(message: String) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message))
+}
+
+fn strftime_now(format: String) -> Result<String, Error> {
+    let now = jiff::Zoned::now();
+    jiff::fmt::strtime::format(&format, &now)
+        .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {error}")))
+}
+
+/// JSON as Python writes it: minijinja's own filter escapes for HTML, which the models were not trained on.
+fn to_json(value: Value, options: Kwargs) -> Result<String, Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    let written = match indent {
+        None => write_json(&value, PythonStyle),
+        Some(indent) => {
+            let spaces = " ".repeat(indent.min(16));
+            write_json(&value, serde_json::ser::PrettyFormatter::with_indent(spaces.as_bytes()))
+        }
+    };
+    let failed = |error: serde_json::Error| Error::new(ErrorKind::BadSerialization, error.to_string());
+    String::from_utf8(written.map_err(failed)?)
+        .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
+}
+
+fn write_json(value: &Value, formatter: impl serde_json::ser::Formatter) -> serde_json::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))?;
+    Ok(bytes)
+}
+
+/// A space after each comma and colon.
+struct PythonStyle;
+
+impl serde_json::ser::Formatter for PythonStyle {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The template in SmolLM2's file.
+    const SMOLLM2: &str = "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}\
+        {{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}\
+        {% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}\
+        {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
+    fn turn(role: &str, content: &str) -> Turn {
+        Turn { role: role.into(), content: content.into() }
+    }
+
+    fn render(source: &str, turns: &[Turn]) -> Result<String, TemplateError> {
+        ChatTemplate::new(source, "<s>", "</s>").unwrap().render(turns)
+    }
+
+    #[test]
+    fn smollm2_gets_its_default_system_message() {
+        assert_eq!(
+            render(SMOLLM2, &[turn("user", "Hi")]).unwrap(),
+            "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n\
+             <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+        );
+    }
+
+    #[test]
+    fn a_system_message_replaces_the_default() {
+        let text = render(SMOLLM2, &[turn("system", "Be brief"), turn("user", "Hi")]).unwrap();
+        assert!(!text.contains("SmolLM"), "{text}");
+    }
+
+    #[test]
+    fn python_methods_blocks_tokens_and_json_work() {
+        let source = "{{ bos_token }}\n{% for m in messages %}\n    {% if m.role.startswith('u') %}\n\
+            {{ m.content.strip() | tojson }}{{ eos_token }}\n    {% endif %}\n{% endfor %}";
+        assert_eq!(render(source, &[turn("user", " <b>'x'&y ")]).unwrap(), "<s>\n\"<b>'x'&y\"</s>\n");
+    }
+
+    #[test]
+    fn json_is_as_python_writes_it() {
+        assert_eq!(
+            render("{{ {'a': [1, 'é<'], 'b': none} | tojson }}", &[]).unwrap(),
+            r#"{"a": [1, "é<"], "b": null}"#
+        );
+        assert_eq!(render("{{ [1] | tojson(indent=2) }}", &[]).unwrap(), "[\n  1\n]");
+    }
+
+    #[test]
+    fn a_template_can_refuse() {
+        let error = render("{{ raise_exception('only users') }}", &[]).unwrap_err();
+        let TemplateError::Refused { source } = error else { panic!("{error}") };
+        assert!(source.to_string().contains("only users"), "{source}");
+    }
+
+    #[test]
+    fn the_date_is_known() {
+        let year = render("{{ strftime_now('%Y') }}", &[]).unwrap();
+        assert!(year.parse::<u32>().unwrap() >= 2025, "{year}");
+    }
+}
