@@ -86,7 +86,7 @@ pub struct StreamOptions {
 }
 
 /// Body of `POST /v1/chat/completions`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChatRequest {
     /// Which model.
     pub model: String,
