@@ -1,3 +1,44 @@
-//! xtask
+//! `cargo xtask`: from a clean clone to a running chain, and every check there is.
 
-fn main() {}
+mod build;
+mod child;
+mod ci;
+mod cli;
+mod paths;
+mod python;
+mod say;
+mod suites;
+mod tidy;
+mod tools;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use paths::Paths;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<()> {
+    let paths = Paths::find()?;
+    match command {
+        Command::Up => up::up(&paths),
+        Command::Test => suites::test(&paths),
+        Command::E2e { scenario } => suites::e2e(&paths, scenario.as_deref()),
+        Command::Sim { seed, count } => suites::sim(&paths, *seed, *count),
+        Command::Bench { name } => suites::bench(&paths, name),
+        Command::Ci => ci::ci(&paths),
+        Command::Tidy => tidy::tidy(&paths),
+    }
+}

@@ -1,0 +1,122 @@
+//! The tests, the end-to-end scenarios, the simulator and the benches: what each needs, and running it.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::build::{build, cargo};
+use crate::paths::Paths;
+use crate::python::Environment;
+use crate::tools::Tools;
+use crate::{child, say};
+
+/// The client the end-to-end tests use.
+const OPENAI_CLIENT: [&str; 1] = ["openai==3.54.0"];
+
+/// What the black-box tests find in their environment.
+struct Surroundings {
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Surroundings {
+    /// Builds all binaries once; fetches the model and the client.
+    fn bring(paths: &Paths, tools: &Tools, release: bool) -> Result<Self> {
+        let mut arguments = vec!["--workspace", "--bins"];
+        arguments.extend(release.then_some("--release"));
+        build("build", paths, tools, &arguments)?;
+        let binaries = paths.binaries(release);
+        let model = fetch_model(paths, release)?;
+        let environment = Environment::at(&paths.python())?;
+        environment.install("openai client (pip install)", &OPENAI_CLIENT, &paths.log("python"))?;
+        Ok(Self {
+            variables: vec![
+                ("RBEE_BIN_DIR", binaries.display().to_string()),
+                ("RBEE_TEST_MODEL", model),
+                ("RBEE_TEST_PYTHON", environment.python().display().to_string()),
+            ],
+        })
+    }
+
+    fn apply(&self, command: &mut Command) {
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        // The developer's own chain must not be met by a test.
+        for name in ["RBEE_HOME", "RBEE_CONFIG", "RBEE_QUEEN", "RBEE_HIVE", "RBEE_TOKEN"] {
+            command.env_remove(name);
+        }
+    }
+}
+
+fn fetch_model(paths: &Paths, release: bool) -> Result<String> {
+    let mut fetch = Command::new(paths.binaries(release).join("fetch-test-model"));
+    fetch.arg(paths.models());
+    // Progress is on its stderr, which a first run shows as it is.
+    child::step("test model (98 MB, once)", &mut fetch, &paths.log("model"))?;
+    child::output(Command::new(paths.binaries(release).join("fetch-test-model")).arg(paths.models()))
+}
+
+pub(crate) fn test(paths: &Paths) -> Result<()> {
+    let tools = Tools::bring(paths)?;
+    let surroundings = Surroundings::bring(paths, &tools, false)?;
+    let mut failed = Vec::new();
+    let mut run = |title: &'static str, mut command: Command| {
+        surroundings.apply(&mut command);
+        say::note(format!("\n{title}"));
+        if child::shown(&mut command).is_err() {
+            failed.push(title);
+        }
+    };
+    if has_nextest() {
+        let mut tests = cargo(paths, &tools);
+        tests.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+        run("tests", tests);
+        let mut doctests = cargo(paths, &tools);
+        doctests.args(["test", "--workspace", "--doc", "--no-fail-fast"]);
+        run("documentation's examples", doctests);
+    } else {
+        let mut tests = cargo(paths, &tools);
+        tests.args(["test", "--workspace", "--no-fail-fast"]);
+        run("tests", tests);
+    }
+    run("end to end, on the real model", Command::new(paths.binaries(false).join("e2e")));
+    if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join("; ")) }
+}
+
+fn has_nextest() -> bool {
+    child::succeeds(Command::new("cargo").args(["nextest", "--version"]))
+}
+
+pub(crate) fn e2e(paths: &Paths, scenario: Option<&str>) -> Result<()> {
+    let tools = Tools::bring(paths)?;
+    let surroundings = Surroundings::bring(paths, &tools, false)?;
+    let mut e2e = Command::new(paths.binaries(false).join("e2e"));
+    e2e.args(scenario);
+    surroundings.apply(&mut e2e);
+    child::shown(&mut e2e)
+}
+
+pub(crate) fn bench(paths: &Paths, name: &str) -> Result<()> {
+    let tools = Tools::bring(paths)?;
+    let surroundings = Surroundings::bring(paths, &tools, true)?;
+    let mut bench = Command::new(paths.binaries(true).join("bench"));
+    bench.arg(name);
+    surroundings.apply(&mut bench);
+    child::shown(&mut bench)
+}
+
+pub(crate) fn sim(paths: &Paths, seed: u64, count: u64) -> Result<()> {
+    let mut sim = cargo(paths, &Tools::default());
+    sim.args([
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        "supervision",
+        "--features",
+        "sim",
+        "--example",
+        "sim",
+        "--",
+    ])
+    .args(["--seed", &seed.to_string(), "--count", &count.to_string()]);
+    child::shown(&mut sim).context("a world broke an invariant, or the simulator could not be built")
+}
