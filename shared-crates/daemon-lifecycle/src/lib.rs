@@ -5,13 +5,26 @@
 //!
 //! Both execute the decisions of the pure `supervision` core.
 
+mod files;
+mod launch;
+mod listen;
+mod lock;
+mod log_tail;
 mod manager;
+mod notify;
+mod pid_file;
 mod probe;
+mod probing;
+mod process;
+mod run;
+mod state_file;
 mod supervisor;
 
+pub use launch::Launch;
 pub use manager::{DaemonConfig, DaemonError, DaemonManager, DaemonStatus};
 pub use probe::{HealthProbe, Probe, Readiness};
+pub use process::{StopSignal, UnknownSignal};
 pub use supervision::{ExitHow, Phase, Policy, Restart, Spec, StopMode};
 pub use supervisor::{
-    Bounds, Launch, LogFollower, Snapshot, Supervisor, SupervisorConfig, SupervisorError, UnitSpec, UnitStatus,
+    Bounds, LogFollower, Snapshot, Supervisor, SupervisorConfig, SupervisorError, UnitSpec, UnitStatus,
 };

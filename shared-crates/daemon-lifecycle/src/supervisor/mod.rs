@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 pub use config::{Bounds, SupervisorConfig};
 pub use error::SupervisorError;
-pub use spec::{Launch, UnitSpec};
+pub use spec::UnitSpec;
 pub use status::{Snapshot, UnitStatus};
 
 /// Result of supervisor operations.

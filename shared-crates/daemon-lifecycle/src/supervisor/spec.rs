@@ -1,39 +1,13 @@
 //! What a unit is told to be: its command, its socket, how it proves readiness and health, and its policy.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use supervision::Spec;
 
+use crate::launch::Launch;
 use crate::probe::{HealthProbe, Readiness};
-
-/// A command to run, without a shell.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Launch {
-    /// The program. With a slash it is a path (a relative one counts from `working_dir`); without one it is looked up on `PATH`.
-    pub program: PathBuf,
-    /// Its arguments, without the program's own name.
-    pub args: Vec<String>,
-    /// Variables set for it, over what it inherits.
-    pub env: BTreeMap<String, String>,
-    /// Whether it starts from the supervisor's own environment (true in most cases) or from an empty one.
-    pub inherit_env: bool,
-    /// Its working directory; the supervisor's own when absent.
-    pub working_dir: Option<PathBuf>,
-}
-
-impl Launch {
-    /// A command that inherits environment and working directory.
-    pub fn new(program: impl Into<PathBuf>, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self {
-            program: program.into(),
-            args: args.into_iter().map(Into::into).collect(),
-            inherit_env: true,
-            ..Self::default()
-        }
-    }
-}
+use crate::process::StopSignal;
 
 /// Everything a supervisor needs to know about one unit.
 #[derive(Debug, Clone)]
@@ -49,6 +23,10 @@ pub struct UnitSpec {
     pub readiness: Readiness,
     /// How it proves, from then on, that it is well.
     pub health: Option<HealthProbe>,
+    /// Its PID file; `NAME.pid` in the run directory when absent.
+    pub pid_file: Option<PathBuf>,
+    /// The signal that asks it to stop.
+    pub stop_signal: StopSignal,
     /// Restarts, back-off and timeouts. The supervisor itself fills in `proves_ready` and `launch_fingerprint`.
     pub policy: Spec,
 }
@@ -62,6 +40,8 @@ impl UnitSpec {
             listen: None,
             readiness: Readiness::default(),
             health: None,
+            pid_file: None,
+            stop_signal: StopSignal::Term,
             policy: Spec::default(),
         }
     }

@@ -1,0 +1,154 @@
+//! A lock that is held by a process and ends with it, in a file that says who holds it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+/// A held lock. Dropping it lets go; the file stays.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    file: Flock<File>,
+    path: PathBuf,
+}
+
+/// The lock was not obtained.
+#[derive(Debug)]
+pub(crate) enum LockError {
+    /// Somebody else holds it; the pid they wrote down.
+    Held { holder: Option<u32> },
+    /// The file cannot be used.
+    File(io::Error),
+}
+
+impl Lock {
+    /// Waits for the lock, at most so long.
+    pub(crate) fn acquire_within(path: &Path, timeout: Duration) -> Result<Self, LockError> {
+        let until = Instant::now() + timeout;
+        loop {
+            match Self::try_acquire(path) {
+                Err(LockError::Held { .. }) if Instant::now() < until => {}
+                result => return result,
+            }
+            // flock knows no timeout: a thread waits for it. Abandoned, it ends with the lock's holder and has changed nothing.
+            let (sender, receiver) = mpsc::sync_channel(1);
+            let waited_for = path.to_owned();
+            thread::spawn(move || {
+                let _ = sender.send(wait_until_free(&waited_for));
+            });
+            if let Ok(Err(error)) = receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                return Err(LockError::File(error));
+            }
+        }
+    }
+
+    /// Takes the lock if it is free.
+    pub(crate) fn try_acquire(path: &Path) -> Result<Self, LockError> {
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(path)
+                .map_err(LockError::File)?;
+            let file = match lock_file(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => file,
+                Err(Errno::EWOULDBLOCK) => return Err(LockError::Held { holder: holder(path) }),
+                Err(errno) => return Err(LockError::File(errno.into())),
+            };
+            // Its last holder may have removed the file since we opened it: then this one locks nothing.
+            if is_file_at(&file, path) {
+                let mut lock = Self { file, path: path.to_owned() };
+                lock.write_holder().map_err(LockError::File)?;
+                return Ok(lock);
+            }
+        }
+    }
+
+    fn write_holder(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.write_all(format!("{}\n", std::process::id()).as_bytes())
+    }
+
+    /// Removes the file and lets go.
+    pub(crate) fn remove(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+}
+
+/// Returns when nobody holds the lock, or its file is gone.
+fn wait_until_free(path: &Path) -> io::Result<()> {
+    match File::open(path) {
+        Ok(file) => lock_file(file, FlockArg::LockShared).map(drop).map_err(io::Error::from),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn lock_file(mut file: File, how: FlockArg) -> Result<Flock<File>, Errno> {
+    loop {
+        match Flock::lock(file, how) {
+            Ok(locked) => return Ok(locked),
+            Err((again, Errno::EINTR)) => file = again,
+            Err((_, errno)) => return Err(errno),
+        }
+    }
+}
+
+fn is_file_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(held), Ok(named)) => (held.dev(), held.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
+}
+
+fn holder(path: &Path) -> Option<u32> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_one_is_told_who_holds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.lock");
+        let held = Lock::try_acquire(&path).unwrap();
+        let me = std::process::id();
+        assert!(matches!(Lock::try_acquire(&path), Err(LockError::Held { holder: Some(pid) }) if pid == me));
+        assert!(matches!(Lock::acquire_within(&path, Duration::ZERO), Err(LockError::Held { .. })));
+        held.remove().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn one_who_waits_gets_a_lock_on_the_file_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.lock");
+        let held = Lock::try_acquire(&path).unwrap();
+        let waiting = {
+            let path = path.clone();
+            thread::spawn(move || Lock::acquire_within(&path, Duration::from_secs(30)))
+        };
+        held.remove().unwrap();
+        let lock = waiting.join().unwrap().unwrap();
+        assert!(is_file_at(&lock.file, &path));
+    }
+
+    #[test]
+    fn an_unusable_place_is_an_error_of_its_own() {
+        assert!(matches!(Lock::try_acquire(Path::new("/proc/no/such")), Err(LockError::File(_))));
+    }
+}

@@ -1,0 +1,69 @@
+//! What a manager manages, what it says about it, and which files stand for it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use crate::run::RunFiles;
+
+/// What a [`DaemonManager`] manages.
+#[derive(Debug, Clone)]
+pub struct DaemonConfig {
+    /// Path to the daemon's binary; a bare name is looked up on `PATH`.
+    pub binary_path: PathBuf,
+    /// Command-line arguments.
+    pub args: Vec<String>,
+    /// PID file. The state file, the lock and the notify socket stand beside it with the extensions `state`, `lock`, `notify`.
+    pub pid_file: PathBuf,
+    /// Working directory; the caller's own when absent.
+    pub working_dir: Option<PathBuf>,
+    /// Environment variables, over those of the caller.
+    pub env: HashMap<String, String>,
+    /// How long the daemon may take to get ready (seconds).
+    pub startup_timeout_secs: u64,
+    /// How long the daemon may take to stop before it is killed (seconds).
+    pub shutdown_timeout_secs: u64,
+}
+
+/// State of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DaemonStatus {
+    /// It runs with this pid.
+    Running(u32),
+    /// It does not run.
+    Stopped,
+    /// Its last start failed, for this reason.
+    Failed(String),
+    /// A PID file names this pid, but the process it stood for is gone (the number may be another process's by now).
+    Stale(u32),
+}
+
+/// The files of one managed daemon.
+#[derive(Debug, Clone)]
+pub(super) struct ManagedFiles {
+    pub(super) run: RunFiles,
+    pub(super) lock: PathBuf,
+    pub(super) notify: PathBuf,
+    /// Why the last start failed.
+    pub(super) failed: PathBuf,
+}
+
+impl ManagedFiles {
+    pub(super) fn beside(pid_file: &Path) -> Self {
+        let with = |extension: &str| {
+            let replaced = pid_file.with_extension(extension);
+            if replaced != pid_file {
+                return replaced;
+            }
+            let mut appended = pid_file.as_os_str().to_owned();
+            appended.push(".");
+            appended.push(extension);
+            PathBuf::from(appended)
+        };
+        Self {
+            run: RunFiles { pid: pid_file.to_owned(), state: with("state") },
+            lock: with("lock"),
+            notify: with("notify"),
+            failed: with("failed"),
+        }
+    }
+}
