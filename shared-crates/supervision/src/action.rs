@@ -99,6 +99,13 @@ pub enum Cause {
         /// What the OS said.
         reason: String,
     },
+    /// A unit it depends on is not running any more.
+    DependencyLost {
+        /// Which one.
+        dependency: UnitName,
+    },
+    /// What it waited for is there: its dependencies run, and a start slot is free.
+    GateOpened,
     /// Its back-off is over.
     BackoffOver,
     /// It ended too often; what came last stands in `last`.
@@ -125,6 +132,8 @@ impl std::fmt::Display for Cause {
             Self::StartTimedOut { after_ms } => write!(f, "not ready within {} s", *after_ms as f64 / 1000.0),
             Self::Unhealthy { reason } => write!(f, "unhealthy: {reason}"),
             Self::SpawnFailed { reason } => write!(f, "could not be started: {reason}"),
+            Self::DependencyLost { dependency } => write!(f, "its dependency `{dependency}` is not running"),
+            Self::GateOpened => f.write_str("what it waited for is there"),
             Self::BackoffOver => f.write_str("back-off over"),
             Self::TooManyRestarts { restarts, within_ms, last } => {
                 write!(f, "{last}; gave up after {restarts} restarts within {} s", within_ms / 1000)

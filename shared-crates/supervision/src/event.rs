@@ -60,6 +60,9 @@ pub enum Event {
         /// Restarts the earlier supervisor had counted.
         restarts: u32,
     },
+    /// Every live process of an earlier supervisor has been reported: from now on, one that lives without what it
+    /// depends on is ended.
+    AdoptionDone,
     /// [`crate::Action::Spawn`] succeeded.
     Spawned {
         /// Which unit.

@@ -19,6 +19,7 @@
 
 mod action;
 mod core;
+mod dependencies;
 mod event;
 mod name;
 mod restart;
@@ -30,6 +31,7 @@ mod unit;
 pub mod sim;
 
 pub use crate::core::Core;
+pub use crate::dependencies::{DependencyError, check_dependencies};
 pub use action::{Action, Cause, Change};
 pub use event::{Event, ExitHow, SpawnErrorKind, Stage, StopMode};
 pub use name::{Incarnation, UnitName};

@@ -1,5 +1,7 @@
 //! Policies of one unit, validated once, so that the rest of the core need not doubt them.
 
+use crate::UnitName;
+
 /// How a unit is supervised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
@@ -13,6 +15,8 @@ pub struct Spec {
     pub stop_timeout_ms: u64,
     /// Failed health probes in a row that restart it; 0: health never restarts.
     pub health_failures_max: u32,
+    /// Units that must be running before this one is spawned and while it runs.
+    pub depends_on: Vec<UnitName>,
     /// Stands for everything that makes a process what it is (command, environment, …): when a declaration
     /// changes it, a live unit is restarted.
     pub launch_fingerprint: u64,
@@ -68,6 +72,7 @@ impl Default for Spec {
             start_timeout_ms: 30_000,
             stop_timeout_ms: 10_000,
             health_failures_max: 3,
+            depends_on: Vec::new(),
             launch_fingerprint: 0,
         }
     }

@@ -22,6 +22,8 @@
 //! - *Spawning*: the spawn was ordered, its report is still out. A stop waits for the report, because before it
 //!   there is nothing to signal.
 //! - *Stopping* keeps what follows the end ([`Then`]): stay down, run again, or restart by policy.
+//! - *Waiting* (shown as starting) stands before *Spawning* wherever the [`Gate`] is shut: a dependency does not run,
+//!   or no start slot is free. *Holding* (shown as stopping) stands before *Stopping* while dependents are live.
 //! - *Restarting* waits out the back-off; *Failed* has used up its restarts, or has a policy that allows none;
 //!   *Unavailable* cannot be spawned at all. The last two leave only by a wish of the owner or a new spec.
 
@@ -72,6 +74,8 @@ impl fmt::Display for Phase {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Stopped,
+    Waiting,
+    Holding { mode: StopMode, then: Then, cause: Cause },
     Spawning { abort: Option<Abort> },
     Starting { deadline: Now },
     Running { since: Now, health_failures: u32 },
@@ -79,6 +83,15 @@ enum State {
     Restarting { until: Now },
     Failed,
     Unavailable,
+}
+
+/// What the rest of the tree says to a unit before it takes an event.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Gate {
+    /// The first thing a spawn would have to wait for.
+    pub(crate) waits_for: Option<String>,
+    /// Whether a process depends on this unit.
+    pub(crate) has_live_dependents: bool,
 }
 
 /// A stop that waits for the report of a spawn.
@@ -107,6 +120,7 @@ pub struct Unit {
     incarnation: Incarnation,
     history: RestartHistory,
     reason: Option<String>,
+    gate: Gate,
     seed: u64,
 }
 
@@ -121,6 +135,7 @@ impl Unit {
             incarnation: last_incarnation,
             history: RestartHistory::default(),
             reason: None,
+            gate: Gate::default(),
             seed,
         }
     }
@@ -136,8 +151,8 @@ impl Unit {
     pub const fn phase(&self) -> Phase {
         match &self.state {
             State::Stopped => Phase::Stopped,
-            State::Spawning { abort: None } | State::Starting { .. } => Phase::Starting,
-            State::Spawning { abort: Some(_) } | State::Stopping { .. } => Phase::Stopping,
+            State::Waiting | State::Spawning { abort: None } | State::Starting { .. } => Phase::Starting,
+            State::Spawning { abort: Some(_) } | State::Holding { .. } | State::Stopping { .. } => Phase::Stopping,
             State::Running { .. } => Phase::Running,
             State::Restarting { .. } => Phase::Restarting,
             State::Failed => Phase::Failed,
@@ -156,8 +171,32 @@ impl Unit {
     pub const fn is_live(&self) -> bool {
         matches!(
             self.state,
-            State::Spawning { .. } | State::Starting { .. } | State::Running { .. } | State::Stopping { .. }
+            State::Spawning { .. }
+                | State::Starting { .. }
+                | State::Running { .. }
+                | State::Holding { .. }
+                | State::Stopping { .. }
         )
+    }
+
+    /// Whether it waits for a dependency or a start slot; [`Unit::reason`] says for which.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting)
+    }
+
+    /// Whether it is on its way up: it holds a start slot.
+    pub(crate) const fn holds_start_slot(&self) -> bool {
+        matches!(self.state, State::Spawning { .. } | State::Starting { .. })
+    }
+
+    /// Whether it waits for its dependents to be gone.
+    pub(crate) const fn is_holding(&self) -> bool {
+        matches!(self.state, State::Holding { .. })
+    }
+
+    pub(crate) fn set_gate(&mut self, gate: Gate) {
+        self.gate = gate;
     }
 
     /// The live run, or the last one.
@@ -207,12 +246,13 @@ impl Unit {
             State::Starting { .. } | State::Running { .. } | State::Spawning { .. } => {
                 self.end(now, StopMode::Graceful, Then::RunAgain, Cause::SpecChanged, out);
             }
+            State::Waiting => {}
             State::Failed | State::Unavailable | State::Stopped => {
                 self.history.reset();
                 self.spawn(Cause::SpecChanged, out);
             }
-            // A stopping one that runs again, and a waiting one, will do so with the new spec.
-            State::Stopping { .. } | State::Restarting { .. } => {}
+            // A stopping one that runs again, and one that waits out its back-off, will do so with the new spec.
+            State::Holding { .. } | State::Stopping { .. } | State::Restarting { .. } => {}
         }
     }
 
@@ -230,12 +270,14 @@ impl Unit {
                 self.spawn(Cause::Requested, out);
             }
             State::Restarting { .. } => self.spawn(Cause::Requested, out),
-            State::Stopping { then, .. } | State::Spawning { abort: Some(Abort { then, .. }) } => {
+            State::Stopping { then, .. }
+            | State::Holding { then, .. }
+            | State::Spawning { abort: Some(Abort { then, .. }) } => {
                 if *then == Then::StayDown {
                     *then = Then::RunAgain;
                 }
             }
-            State::Spawning { abort: None } | State::Starting { .. } | State::Running { .. } => {}
+            State::Waiting | State::Spawning { abort: None } | State::Starting { .. } | State::Running { .. } => {}
         }
     }
 
@@ -268,7 +310,8 @@ impl Unit {
                 self.spawn(Cause::Requested, out);
             }
             // A failing one on its way down is tried as soon as it is gone, without asking its policy.
-            State::Stopping { then: then @ Then::RestartByPolicy(_), .. } => *then = Then::RunAgain,
+            State::Stopping { then: then @ Then::RestartByPolicy(_), .. }
+            | State::Holding { then: then @ Then::RestartByPolicy(_), .. } => *then = Then::RunAgain,
             _ => {}
         }
     }
@@ -299,7 +342,7 @@ impl Unit {
         match &self.state {
             State::Spawning { abort: Some(abort) } => {
                 let Abort { mode, then } = abort.clone();
-                self.begin_stopping(now, mode, then, Cause::Requested, out);
+                self.hold_or_stop(now, mode, then, Cause::Requested, out);
             }
             State::Spawning { abort: None } if self.spec.proves_ready => self.await_ready(now, Cause::Requested, out),
             State::Spawning { abort: None } => self.run(now, Cause::Ready, out),
@@ -356,7 +399,9 @@ impl Unit {
         }
         out.push(Action::Cleanup { unit: self.name.clone(), incarnation: self.incarnation });
         match self.state.clone() {
-            State::Stopping { then, .. } | State::Spawning { abort: Some(Abort { then, .. }) } => match then {
+            State::Stopping { then, .. }
+            | State::Holding { then, .. }
+            | State::Spawning { abort: Some(Abort { then, .. }) } => match then {
                 Then::StayDown => self.settle_down(how, out),
                 Then::RunAgain => self.spawn(Cause::Requested, out),
                 Then::RestartByPolicy(cause) => self.restart_by_policy(now, cause, out),
@@ -392,7 +437,12 @@ impl Unit {
             }
             State::Restarting { .. } => self.spawn(Cause::BackoffOver, out),
             State::Running { .. } => self.history.reset(),
-            State::Stopped | State::Spawning { .. } | State::Failed | State::Unavailable => {}
+            State::Stopped
+            | State::Waiting
+            | State::Holding { .. }
+            | State::Spawning { .. }
+            | State::Failed
+            | State::Unavailable => {}
         }
     }
 
@@ -420,9 +470,29 @@ impl Unit {
                     out.push(Action::Kill { unit: self.name.clone(), incarnation: self.incarnation });
                 }
             }
-            State::Starting { .. } | State::Running { .. } => self.begin_stopping(now, mode, then, cause, out),
-            State::Stopped | State::Restarting { .. } | State::Failed | State::Unavailable => {}
+            State::Holding { mode: held, then: following, .. } => {
+                *following = then;
+                if mode == StopMode::Now {
+                    let following = following.clone();
+                    self.begin_stopping(now, mode, following, cause, out);
+                } else if patience_ms(mode, &self.spec) < patience_ms(*held, &self.spec) {
+                    *held = mode;
+                }
+            }
+            State::Starting { .. } | State::Running { .. } => self.hold_or_stop(now, mode, then, cause, out),
+            State::Stopped | State::Waiting | State::Restarting { .. } | State::Failed | State::Unavailable => {}
         }
+    }
+
+    /// Stops it, after its dependents unless it is to die at once.
+    fn hold_or_stop(&mut self, now: Now, mode: StopMode, then: Then, cause: Cause, out: &mut Vec<Action>) {
+        if !self.gate.has_live_dependents || mode == StopMode::Now {
+            return self.begin_stopping(now, mode, then, cause, out);
+        }
+        if self.wanted {
+            self.reason = Some(cause.to_string());
+        }
+        self.enter(State::Holding { mode, then, cause: cause.clone() }, cause, out);
     }
 
     fn begin_stopping(&mut self, now: Now, mode: StopMode, then: Then, cause: Cause, out: &mut Vec<Action>) {
@@ -436,7 +506,37 @@ impl Unit {
         self.enter(State::Stopping { then, kill_at: now.plus_ms(patience_ms), killed }, cause, out);
     }
 
+    /// A dependency is not running any more: it ends, and waits for it. That is no crash of its own.
+    pub(crate) fn dependency_lost(&mut self, now: Now, dependency: &UnitName, out: &mut Vec<Action>) {
+        if matches!(self.state, State::Spawning { abort: None } | State::Starting { .. } | State::Running { .. }) {
+            let cause = Cause::DependencyLost { dependency: dependency.clone() };
+            self.end(now, StopMode::Graceful, Then::RunAgain, cause, out);
+        }
+    }
+
+    /// Its dependents are gone: the stop that waited for them goes on.
+    pub(crate) fn dependents_gone(&mut self, now: Now, out: &mut Vec<Action>) {
+        if let State::Holding { mode, then, cause } = &self.state {
+            let (mode, then, cause) = (*mode, then.clone(), cause.clone());
+            self.begin_stopping(now, mode, then, cause, out);
+        }
+    }
+
+    /// Looks at the gate again.
+    pub(crate) fn gate_moved(&mut self, out: &mut Vec<Action>) {
+        if self.is_waiting() && self.gate.waits_for.is_none() {
+            self.reason = None;
+            self.spawn(Cause::GateOpened, out);
+        } else if let (true, Some(waits_for)) = (self.is_waiting(), &self.gate.waits_for) {
+            self.reason = Some(format!("waits for {waits_for}"));
+        }
+    }
+
     fn spawn(&mut self, cause: Cause, out: &mut Vec<Action>) {
+        if let Some(waits_for) = &self.gate.waits_for {
+            self.reason = Some(format!("waits for {waits_for}"));
+            return self.enter(State::Waiting, cause, out);
+        }
         self.incarnation = self.incarnation.next();
         out.push(Action::Spawn { unit: self.name.clone(), incarnation: self.incarnation });
         self.enter(State::Spawning { abort: None }, cause, out);

@@ -43,6 +43,10 @@ impl Checks {
         match event {
             Event::Stop { unit, mode } => {
                 let Some(known) = core.unit(unit).filter(|u| u.is_live()) else { return };
+                // Until its dependents are gone it is held; their own bounds count meanwhile.
+                if core.units().any(|(_, other)| other.is_live() && other.spec().depends_on.contains(unit)) {
+                    return;
+                }
                 let patience_ms = match mode {
                     StopMode::Graceful => known.spec().stop_timeout_ms,
                     StopMode::Within { timeout_ms } => *timeout_ms,
@@ -55,9 +59,8 @@ impl Checks {
                 }
                 seen.kill_by = Some(seen.kill_by.map_or(by, |earlier| earlier.min(by)));
             }
-            Event::Start { unit } | Event::Restart { unit } | Event::Retry { unit, .. } => {
-                self.of(unit).restarts.clear()
-            }
+            Event::Start { unit } => self.forgive(core, unit),
+            Event::Restart { unit } | Event::Retry { unit, .. } => self.of(unit).restarts.clear(),
             Event::Declare { unit, .. } | Event::Adopted { unit, .. } => self.of(unit).restarts.clear(),
             Event::Exited { unit, incarnation, .. } | Event::SpawnFailed { unit, incarnation, .. } => {
                 let seen = self.of(unit);
@@ -87,9 +90,19 @@ impl Checks {
                 if let Some(live) = processes.iter().find(|p| p.unit == *unit) {
                     return Err(format!("{unit}: {incarnation} ordered while {} lives", live.incarnation));
                 }
+                if let Some(down) = dependencies(core, unit).find(|name| phase(core, name) != Some(Phase::Running)) {
+                    return Err(format!("{unit}: {incarnation} ordered while {down} does not run"));
+                }
             }
             Action::Terminate { unit, incarnation } | Action::Kill { unit, incarnation } => {
                 let seen = self.of(unit);
+                let polite = matches!(action, Action::Terminate { .. });
+                let mut others = core.units();
+                if let Some((other, _)) =
+                    others.find(|(_, u)| polite && u.is_live() && u.spec().depends_on.contains(unit))
+                {
+                    return Err(format!("{unit}: asked to end while {other}, which needs it, lives"));
+                }
                 if *incarnation <= seen.ended {
                     return Err(format!("{unit}: signal for {incarnation}, whose end was reported"));
                 }
@@ -131,6 +144,10 @@ impl Checks {
             return Err("a tick left a deadline that has passed: the shell would spin".to_owned());
         }
         for (name, unit) in core.units() {
+            let down = dependencies(core, name).find(|dependency| phase(core, dependency) != Some(Phase::Running));
+            if let (Phase::Running, Some(down)) = (unit.phase(), down) {
+                return Err(format!("{name}: runs on while {down} does not"));
+            }
             let process = processes.iter().find(|p| p.unit == *name);
             if let Some(process) = process
                 && !unit.is_live()
@@ -156,7 +173,23 @@ impl Checks {
         Ok(())
     }
 
+    /// A start is a wish for all the unit needs.
+    fn forgive(&mut self, core: &Core, unit: &UnitName) {
+        self.of(unit).restarts.clear();
+        for dependency in dependencies(core, unit) {
+            self.forgive(core, dependency);
+        }
+    }
+
     fn of(&mut self, unit: &UnitName) -> &mut Seen {
         self.seen.entry(unit.clone()).or_default()
     }
+}
+
+fn dependencies<'a>(core: &'a Core, unit: &UnitName) -> impl Iterator<Item = &'a UnitName> {
+    core.unit(unit).into_iter().flat_map(|unit| &unit.spec().depends_on)
+}
+
+fn phase(core: &Core, unit: &UnitName) -> Option<Phase> {
+    core.unit(unit).map(crate::Unit::phase)
 }

@@ -37,6 +37,7 @@ pub(super) struct World {
     reviving: bool,
     /// When a supervisor is started again, while there is none.
     reborn_at: Now,
+    starts_max: usize,
     specs: BTreeMap<UnitName, Spec>,
     wanted: BTreeMap<UnitName, bool>,
     records: BTreeMap<UnitName, Record>,
@@ -51,8 +52,13 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let specs: BTreeMap<UnitName, Spec> =
-            (0..rng.between(1, 4)).map(|n| (UnitName::new(&format!("u{n}")), random_spec(&mut rng))).collect();
+        let mut specs: BTreeMap<UnitName, Spec> = BTreeMap::new();
+        for n in 0..rng.between(1, 5) {
+            // A unit may need any of those before it: no cycle can come about.
+            let depends_on = specs.keys().filter(|_| rng.percent(30)).cloned().collect();
+            specs.insert(UnitName::new(&format!("u{n}")), Spec { depends_on, ..random_spec(&mut rng) });
+        }
+        let starts_max = usize::try_from(rng.between(1, 4)).unwrap_or(1);
         let wanted = specs.keys().map(|name| (name.clone(), false)).collect();
         Self {
             seed,
@@ -62,6 +68,7 @@ impl World {
             core: None,
             reviving: false,
             reborn_at: Now::from_ms(0),
+            starts_max,
             specs,
             wanted,
             records: BTreeMap::new(),
@@ -190,7 +197,8 @@ impl World {
             return Ok(());
         }
         match &event {
-            Event::Start { unit } | Event::Restart { unit } => self.wanted.insert(unit.clone(), true),
+            Event::Start { unit } => self.want(&unit.clone()),
+            Event::Restart { unit } => self.wanted.insert(unit.clone(), true),
             Event::Stop { unit, .. } | Event::Remove { unit } => self.wanted.insert(unit.clone(), false),
             _ => None,
         };
@@ -202,6 +210,14 @@ impl World {
             self.give(again)?;
         }
         Ok(())
+    }
+
+    /// A wish for a unit is one for all it needs.
+    fn want(&mut self, unit: &UnitName) -> Option<bool> {
+        for dependency in self.specs.get(unit).map(|spec| spec.depends_on.clone()).unwrap_or_default() {
+            self.want(&dependency);
+        }
+        self.wanted.insert(unit.clone(), true)
     }
 
     fn redeclaration(&mut self, unit: UnitName, changed: bool) -> Event {
@@ -235,7 +251,7 @@ impl World {
     /// A new supervisor reads the records, adopts what lives and goes on with the owner's wishes.
     fn rebirth(&mut self) -> Result<(), String> {
         self.note("a supervisor starts".to_owned());
-        self.core = Some(Core::new(self.seed));
+        self.core = Some(Core::new(self.seed).with_starts_max(self.starts_max));
         self.reviving = true;
         for unit in self.names() {
             let declaration = self.redeclaration(unit.clone(), false);
@@ -247,6 +263,7 @@ impl World {
             }
         }
         self.reviving = false;
+        self.give(Event::AdoptionDone)?;
         for unit in self.names() {
             let lives = self.processes.iter().any(|p| p.unit == unit);
             match (lives, self.wanted.get(&unit).copied().unwrap_or(false)) {
@@ -428,6 +445,7 @@ fn random_spec(rng: &mut Rng) -> Spec {
         start_timeout_ms: rng.between(100, 2_000),
         stop_timeout_ms: rng.between(1, 1_500),
         health_failures_max: u32::try_from(rng.below(4)).unwrap_or(0),
+        depends_on: Vec::new(),
         launch_fingerprint: 0,
     }
 }
