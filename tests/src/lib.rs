@@ -1,1 +1,9 @@
-//! Black-box tests.
+//! The harness of black-box tests: a home of its own for every chain, what runs in it, and a client.
+#![expect(clippy::unwrap_used, reason = "a harness that cannot go on fails its test")]
+
+pub mod home;
+pub mod model;
+pub mod openai;
+pub mod ports;
+pub mod processes;
+pub mod wait;

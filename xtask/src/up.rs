@@ -31,7 +31,7 @@ pub(crate) fn up(paths: &Paths) -> Result<()> {
 fn ensure_config(keeper: &Path) -> Result<()> {
     let answer = child::output(Command::new(keeper).args(["config", "path", "--json"]))?;
     let answer: Value = serde_json::from_str(&answer).context("`config path --json` printed no JSON")?;
-    let config = answer["config"].as_str().context("`config path --json` names no config")?;
+    let config = answer["config_file"].as_str().context("`config path --json` names no file")?;
     if Path::new(config).exists() {
         return Ok(());
     }

@@ -14,6 +14,8 @@ use crate::progress::{Reporter, Stage};
 use crate::{ModelError, ModelSource, Sha256Digest};
 
 const CHUNK_BYTES: usize = 256 * 1024;
+/// Progress is told after so many bytes: a reader may hand out far smaller pieces.
+const TELL_EVERY_BYTES: u64 = 1024 * 1024;
 const HF_ENDPOINT: &str = "https://huggingface.co";
 
 /// How files are got: everything a user can point elsewhere.
@@ -96,7 +98,7 @@ impl CopyError {
     }
 }
 
-/// Copies to the end, hashing; `tell` hears the bytes done after every chunk. Returns digest and length.
+/// Copies to the end, hashing; `tell` hears the bytes done now and then, and at the end. Returns digest and length.
 fn copy(
     from: &mut impl Read,
     to: &mut impl Write,
@@ -104,7 +106,7 @@ fn copy(
 ) -> Result<(Sha256Digest, u64), CopyError> {
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
-    let mut done_bytes = 0;
+    let (mut done_bytes, mut told_bytes) = (0, 0);
     loop {
         let read = match from.read(&mut chunk) {
             Ok(0) => break,
@@ -115,8 +117,12 @@ fn copy(
         hasher.update(&chunk[..read]);
         to.write_all(&chunk[..read]).map_err(CopyError::Write)?;
         done_bytes += read as u64;
-        tell(done_bytes).map_err(CopyError::Stopped)?;
+        if done_bytes - told_bytes >= TELL_EVERY_BYTES {
+            told_bytes = done_bytes;
+            tell(done_bytes).map_err(CopyError::Stopped)?;
+        }
     }
+    tell(done_bytes).map_err(CopyError::Stopped)?;
     Ok((Sha256Digest::from(<[u8; 32]>::from(hasher.finalize())), done_bytes))
 }
 
