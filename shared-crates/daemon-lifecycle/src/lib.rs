@@ -10,6 +10,7 @@ mod launch;
 mod listen;
 mod lock;
 mod log_tail;
+mod logs;
 mod manager;
 mod notify;
 mod pid_file;
@@ -21,10 +22,9 @@ mod state_file;
 mod supervisor;
 
 pub use launch::Launch;
+pub use logs::LogFollower;
 pub use manager::{DaemonConfig, DaemonError, DaemonManager, DaemonStatus};
 pub use probe::{HealthProbe, Probe, Readiness};
 pub use process::{StopSignal, UnknownSignal};
 pub use supervision::{ExitHow, Phase, Policy, Restart, Spec, StopMode};
-pub use supervisor::{
-    Bounds, LogFollower, Snapshot, Supervisor, SupervisorConfig, SupervisorError, UnitSpec, UnitStatus,
-};
+pub use supervisor::{Bounds, Snapshot, Supervisor, SupervisorConfig, SupervisorError, UnitSpec, UnitStatus};

@@ -150,7 +150,8 @@ impl<'o> Life<'o> {
 
     fn stop(&self) -> io::Result<u8> {
         if self.options.notify {
-            notify("STOPPING=1")?;
+            // Whoever started it may have gone since.
+            let _ = notify("STOPPING=1");
         }
         say("stopping");
         if let Some(linger) = self.options.linger {

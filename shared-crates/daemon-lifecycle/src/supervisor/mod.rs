@@ -5,6 +5,7 @@ mod error;
 mod spec;
 mod status;
 
+use crate::logs::LogFollower;
 use supervision::StopMode;
 use tokio::sync::watch;
 
@@ -133,19 +134,6 @@ impl Supervisor {
     /// # Errors
     /// [`SupervisorError::Closed`] when it was closed before.
     pub async fn detach(&self) -> Result<()> {
-        todo!()
-    }
-}
-
-/// Log lines as they are written.
-#[derive(Debug)]
-pub struct LogFollower {}
-
-#[expect(clippy::todo, clippy::unused_async, reason = "signatures first; the bodies are the next commit")]
-impl LogFollower {
-    /// The next line, without its newline; `None` when the unit is forgotten or the supervisor closed. A reader that fell too far
-    /// behind gets one line that says how many it missed.
-    pub async fn next(&mut self) -> Option<String> {
         todo!()
     }
 }
