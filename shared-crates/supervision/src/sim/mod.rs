@@ -6,6 +6,7 @@
 
 mod checks;
 mod os;
+mod owner;
 mod rng;
 mod world;
 

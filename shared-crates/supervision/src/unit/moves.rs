@@ -1,0 +1,148 @@
+//! The moves between states: the only place where a unit's state is set.
+
+use super::{Abort, KILL_AGAIN_MS, State, Then, Unit};
+use crate::action::{Action, Cause, Change};
+use crate::event::{ExitHow, StopMode};
+use crate::restart::{Verdict, jitter_seed};
+use crate::{Now, Policy, Spec};
+
+impl Unit {
+    /// Ends a live process; one that is ending already can only end sooner.
+    pub(super) fn end(&mut self, now: Now, mode: StopMode, then: Then, cause: Cause, out: &mut Vec<Action>) {
+        match &mut self.state {
+            State::Spawning { abort: Some(abort) } => {
+                abort.then = then;
+                if patience_ms(mode, &self.spec) < patience_ms(abort.mode, &self.spec) {
+                    abort.mode = mode;
+                }
+            }
+            State::Spawning { abort: None } => {
+                self.enter(State::Spawning { abort: Some(Abort { mode, then }) }, cause, out);
+            }
+            State::Stopping { then: following, kill_at, killed } => {
+                *following = then;
+                if *killed {
+                    return;
+                }
+                *kill_at = (*kill_at).min(now.plus_ms(patience_ms(mode, &self.spec)));
+                if mode == StopMode::Now {
+                    *killed = true;
+                    *kill_at = now.plus_ms(KILL_AGAIN_MS);
+                    out.push(Action::Kill { unit: self.name.clone(), incarnation: self.incarnation });
+                }
+            }
+            State::Holding { mode: held, then: following, .. } => {
+                *following = then;
+                if mode == StopMode::Now {
+                    let following = following.clone();
+                    self.begin_stopping(now, mode, following, cause, out);
+                } else if patience_ms(mode, &self.spec) < patience_ms(*held, &self.spec) {
+                    *held = mode;
+                }
+            }
+            State::Starting { .. } | State::Running { .. } => self.hold_or_stop(now, mode, then, cause, out),
+            State::Stopped | State::Waiting | State::Restarting { .. } | State::Failed | State::Unavailable => {}
+        }
+    }
+
+    /// Stops it, after its dependents unless it is to die at once.
+    pub(super) fn hold_or_stop(&mut self, now: Now, mode: StopMode, then: Then, cause: Cause, out: &mut Vec<Action>) {
+        if !self.gate.has_live_dependents || mode == StopMode::Now {
+            return self.begin_stopping(now, mode, then, cause, out);
+        }
+        if self.wanted {
+            self.reason = Some(cause.to_string());
+        }
+        self.enter(State::Holding { mode, then, cause: cause.clone() }, cause, out);
+    }
+
+    pub(super) fn begin_stopping(&mut self, now: Now, mode: StopMode, then: Then, cause: Cause, out: &mut Vec<Action>) {
+        let (unit, incarnation) = (self.name.clone(), self.incarnation);
+        let killed = mode == StopMode::Now;
+        out.push(if killed { Action::Kill { unit, incarnation } } else { Action::Terminate { unit, incarnation } });
+        let patience_ms = if killed { KILL_AGAIN_MS } else { patience_ms(mode, &self.spec) };
+        if self.wanted {
+            self.reason = Some(cause.to_string());
+        }
+        self.enter(State::Stopping { then, kill_at: now.plus_ms(patience_ms), killed }, cause, out);
+    }
+
+    pub(super) fn spawn(&mut self, cause: Cause, out: &mut Vec<Action>) {
+        if let Some(waits_for) = &self.gate.waits_for {
+            self.reason = Some(format!("waits for {waits_for}"));
+            return self.enter(State::Waiting, cause, out);
+        }
+        self.incarnation = self.incarnation.next();
+        out.push(Action::Spawn { unit: self.name.clone(), incarnation: self.incarnation });
+        self.enter(State::Spawning { abort: None }, cause, out);
+    }
+
+    pub(super) fn await_ready(&mut self, now: Now, cause: Cause, out: &mut Vec<Action>) {
+        out.push(Action::AwaitReady { unit: self.name.clone(), incarnation: self.incarnation });
+        self.enter(State::Starting { deadline: now.plus_ms(self.spec.start_timeout_ms) }, cause, out);
+    }
+
+    pub(super) fn run(&mut self, now: Now, cause: Cause, out: &mut Vec<Action>) {
+        out.push(Action::WatchHealth { unit: self.name.clone(), incarnation: self.incarnation });
+        self.reason = None;
+        self.enter(State::Running { since: now, health_failures: 0 }, cause, out);
+    }
+
+    pub(super) fn restart_by_policy(&mut self, now: Now, cause: Cause, out: &mut Vec<Action>) {
+        if !self.wanted {
+            return self.settle_down(ExitHow::Unknown, out);
+        }
+        if self.spec.restart.policy == Policy::Never {
+            return self.settle(State::Failed, cause, out);
+        }
+        let seed = jitter_seed(self.seed, self.name.as_str(), self.incarnation);
+        match self.history.next(now, &self.spec.restart, seed) {
+            Verdict::GiveUp { restarts } => {
+                let within_ms = self.spec.restart.within_ms;
+                let cause = Cause::TooManyRestarts { restarts, within_ms, last: Box::new(cause) };
+                self.settle(State::Failed, cause, out);
+            }
+            Verdict::RestartIn { delay_ms } => {
+                self.settle(State::Restarting { until: now.plus_ms(delay_ms) }, cause, out);
+                if delay_ms == 0 {
+                    self.spawn(Cause::BackoffOver, out);
+                }
+            }
+        }
+    }
+
+    /// The end that was asked for.
+    pub(super) fn settle_down(&mut self, how: ExitHow, out: &mut Vec<Action>) {
+        self.reason = None;
+        self.enter(State::Stopped, Cause::Stopped(how), out);
+    }
+
+    /// An end that was not: the reason stays to be read.
+    pub(super) fn settle(&mut self, state: State, cause: Cause, out: &mut Vec<Action>) {
+        self.reason = Some(cause.to_string());
+        self.enter(state, cause, out);
+    }
+
+    pub(super) fn enter(&mut self, state: State, cause: Cause, out: &mut Vec<Action>) {
+        let from = self.phase();
+        self.state = state;
+        let to = self.phase();
+        if from != to {
+            out.push(Action::Changed(Change {
+                unit: self.name.clone(),
+                incarnation: self.incarnation,
+                from,
+                to,
+                cause,
+            }));
+        }
+    }
+}
+
+fn patience_ms(mode: StopMode, spec: &Spec) -> u64 {
+    match mode {
+        StopMode::Graceful => spec.stop_timeout_ms,
+        StopMode::Within { timeout_ms } => timeout_ms,
+        StopMode::Now => 0,
+    }
+}
