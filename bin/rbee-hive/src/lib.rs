@@ -1,4 +1,12 @@
 //! rbee-hive: runs and keeps the workers of one machine, for queen or alone.
 
+pub mod api;
+pub mod link;
 pub mod orders;
+pub mod pool;
 pub mod reconcile;
+pub mod run;
+pub mod sample;
+pub mod settle;
+pub mod state;
+pub mod view;

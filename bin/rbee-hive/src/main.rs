@@ -1,3 +1,157 @@
-//! rbee-hive
+//! The command line of rbee-hive.
 
-fn main() {}
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use daemon_lifecycle::SupervisorError;
+use rbee_hive::pool::PoolError;
+use rbee_hive::run::{Hive, Settings};
+use rbee_runtime::config::{ConfigError, Overrides, Settings as ConfigSettings};
+use rbee_runtime::dirs::Dirs;
+use rbee_runtime::env::Env;
+use rbee_runtime::listen::ListenError;
+use rbee_runtime::shutdown::Shutdown;
+use rbee_runtime::token::Token;
+use rbee_runtime::{logging, notify};
+
+/// Exit codes of sysexits.h.
+const UNAVAILABLE: u8 = 69;
+const TRY_AGAIN: u8 = 75;
+const CONFIG: u8 = 78;
+
+/// Runs and keeps the workers of one machine, for queen or alone.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the hive in the foreground until SIGTERM.
+    #[command(after_help = EXAMPLES)]
+    Run(RunArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Configuration file [default: rbee.toml in RBEE_HOME, else in the XDG configuration folder]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on, over `[hive] listen`
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Name in the fleet, over `[hive] name`
+    #[arg(long)]
+    name: Option<String>,
+    /// Queen's URL, over `[hive] queen`; without either, the hive stands alone
+    #[arg(long, value_name = "URL")]
+    queen: Option<String>,
+    /// Set of workers to start when standing alone, over `profile`
+    #[arg(long)]
+    profile: Option<String>,
+    /// Log more; twice for even more
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  rbee-hive run --config rbee.toml            supervise the file's workers, as supervisord or s6 would
+  rbee-hive run --queen http://10.0.0.1:7833  take orders from queen
+  RBEE_HOME=/tmp/demo rbee-hive run           keep everything below one folder
+
+Signals: SIGTERM or SIGINT stops all workers, then the hive; a second one stops them at once.
+After SIGKILL the workers go on, and the next hive takes them over.
+
+Exit codes: 0 stopped in order; 69 port taken; 75 another hive runs here; 78 configuration.";
+
+fn main() -> ExitCode {
+    let Command::Run(args) = Cli::parse().command;
+    match start(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn start(args: &RunArgs) -> anyhow::Result<()> {
+    let env = Env::read();
+    let dirs = Dirs::from_env(&env)?;
+    let overrides = Overrides { config: args.config.clone(), ..Overrides::default() };
+    let loaded = ConfigSettings::resolve(&overrides, &env, dirs.config_file()).load()?;
+    let mut config = loaded.config;
+    config.check_profile(args.profile.as_deref())?;
+    config.hive.listen = args.listen.unwrap_or(config.hive.listen);
+    if let Some(name) = &args.name {
+        anyhow::ensure!(rbee_api::ids::is_valid_name(name), Usage(format!("`{name}` is no name for a hive")));
+        config.hive.name.clone_from(name);
+    }
+    config.hive.queen = args.queen.clone().or(config.hive.queen);
+    dirs.create()?;
+    let token = Token::find_or_create(env.rbee_token.as_deref(), &dirs.token_file())?;
+    let _log = logging::init(&logging::Options {
+        default_filter: logging::filter_for("info", args.verbose),
+        rust_log: env.rust_log,
+        json: false,
+        no_color: env.no_color,
+    })?;
+    let settings = Settings { config, profile: args.profile.clone(), dirs, token, path: std::env::var_os("PATH") };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(settings));
+    // What still runs then (a download, a log stream) must not hold up our end.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let shutdown = Shutdown::on_signals()?;
+    let hive = Hive::start(settings).await?;
+    tracing::info!(url = hive.url(), "ready");
+    notify::ready();
+    hive.keep(&shutdown).await
+}
+
+/// A mistake on the command line that clap cannot see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+#[expect(clippy::print_stderr, reason = "the last words of a daemon that cannot run; its log may not exist")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    if let Some(hint) = hint(error) {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::from(exit_code(error))
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<ConfigError>() || error.is::<rbee_runtime::config::UnknownProfile>() {
+        CONFIG
+    } else if error.is::<Usage>() {
+        64
+    } else if is_locked(error) {
+        TRY_AGAIN
+    } else if error.is::<ListenError>() {
+        UNAVAILABLE
+    } else {
+        1
+    }
+}
+
+fn hint(error: &anyhow::Error) -> Option<String> {
+    if is_locked(error) {
+        return Some("another hive runs here; stop it first, or give this one its own RBEE_HOME".to_owned());
+    }
+    if let Some(profile) = error.downcast_ref::<rbee_runtime::config::UnknownProfile>() {
+        return profile.hint();
+    }
+    error.downcast_ref::<ListenError>().and_then(ListenError::hint).map(str::to_owned)
+}
+
+fn is_locked(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<PoolError>(), Some(PoolError::Supervisor { source: SupervisorError::Locked { .. } }))
+}

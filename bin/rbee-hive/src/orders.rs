@@ -59,6 +59,8 @@ pub struct Edit {
     pub changed: bool,
     /// The replicas named.
     pub targets: Vec<ReplicaId>,
+    /// Replicas that shall go.
+    pub gone: Vec<ReplicaId>,
 }
 
 impl Orders {
@@ -106,7 +108,7 @@ impl Orders {
             changed |= change(worker, verb, now, phase(&worker.id));
         }
         self.assignment.generation += u64::from(changed);
-        Ok(Edit { changed, targets })
+        Ok(Edit { changed, targets, gone: Vec::new() })
     }
 
     /// Sets how many replicas run.
@@ -120,8 +122,10 @@ impl Orders {
             return Err(ApiError::new(ErrorCode::InvalidParameter, message).with_param("replicas"));
         }
         let before = self.assignment.workers.clone();
+        let is_gone = |id: &&ReplicaId| id.name == name && id.replica >= count;
+        let gone: Vec<_> = before.iter().map(|worker| &worker.id).filter(is_gone).cloned().collect();
         let workers = &mut self.assignment.workers;
-        workers.retain(|worker| worker.id.name != name || worker.id.replica < count);
+        workers.retain(|worker| !gone.contains(&worker.id));
         for replica in 0..count {
             match workers.iter_mut().find(|worker| worker.id.name == name && worker.id.replica == replica) {
                 Some(worker) => worker.desired = Desired::Running,
@@ -132,7 +136,7 @@ impl Orders {
         let changed = before != *workers;
         self.assignment.generation += u64::from(changed);
         let targets = (0..count).map(|replica| ReplicaId { name: name.to_owned(), replica }).collect();
-        Ok(Edit { changed, targets })
+        Ok(Edit { changed, targets, gone })
     }
 
     fn targets(&self, target: &WorkerRef) -> Result<Vec<ReplicaId>, ApiError> {
@@ -287,7 +291,8 @@ mod tests {
         assert!(orders.scale("w", 2).unwrap().changed);
         assert_eq!(desired(&orders), [Desired::Running, Desired::Running]);
         assert!(!orders.scale("w", 2).unwrap().changed);
-        assert_eq!(orders.scale("w", 0).unwrap(), Edit { changed: true, targets: vec![] });
+        let down = orders.scale("w", 0).unwrap();
+        assert_eq!((down.changed, down.targets.len(), down.gone.len()), (true, 0, 2));
         assert_eq!(orders.scale("w", 1).unwrap().targets.len(), 1);
         assert_eq!(orders.scale("v", 1).unwrap_err().code, ErrorCode::WorkerNotFound);
         assert_eq!(orders.scale("w", 100_000).unwrap_err().code, ErrorCode::InvalidParameter);

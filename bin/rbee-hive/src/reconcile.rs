@@ -147,6 +147,17 @@ impl Told {
         self.units.get(id)
     }
 
+    /// Whether nothing is left to tell about this replica.
+    #[must_use]
+    pub fn is_as(&self, wanted: &WorkerAssignment) -> bool {
+        let mut operations = Vec::new();
+        match self.units.get(&wanted.id) {
+            None => return false,
+            Some(unit) => change(wanted, unit, &mut operations),
+        }
+        operations.is_empty()
+    }
+
     /// All replicas, by name.
     pub fn units(&self) -> impl Iterator<Item = &ToldUnit> {
         self.units.values()

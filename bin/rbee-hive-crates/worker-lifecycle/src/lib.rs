@@ -2,5 +2,10 @@
 //!
 //! Thin by intention: nothing here starts, probes or signals a process.
 
+mod engine;
 pub mod ports;
-pub mod template;
+mod template;
+mod unit;
+
+pub use engine::{ENGINE_PROGRAM, EngineMissing, Programs, default_threads};
+pub use unit::{Machine, Placement, UnitError, unit_spec, wants_port};

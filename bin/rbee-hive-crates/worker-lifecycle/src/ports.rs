@@ -4,25 +4,12 @@
 //! clients. The table is what the hive writes down.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use rbee_api::ReplicaId;
+use rbee_runtime::config::PortRange;
 
-/// Ports that workers may have, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PortRange {
-    first: u16,
-    last: u16,
-}
-
-/// A text that is no range of ports.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no range of ports such as 7855-7899")]
-pub struct InvalidPortRange {
-    /// What was given.
-    pub text: String,
-}
+/// Enough for every port there is; where any will do, the system may offer some that others hold.
+const CANDIDATES_MAX: usize = 65_536;
 
 /// No port is left.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,42 +27,12 @@ pub struct NoPortFree {
     pub busy: usize,
 }
 
-impl PortRange {
-    /// The range from `first` to `last`.
-    ///
-    /// # Errors
-    /// When it is empty or holds port 0.
-    pub fn try_new(first: u16, last: u16) -> Result<Self, InvalidPortRange> {
-        if first == 0 || last < first {
-            return Err(InvalidPortRange { text: format!("{first}-{last}") });
-        }
-        Ok(Self { first, last })
-    }
-
-    /// Whether `port` is in the range.
-    #[must_use]
-    pub const fn contains(self, port: u16) -> bool {
-        self.first <= port && port <= self.last
-    }
-}
-
-impl fmt::Display for PortRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.first, self.last)
-    }
-}
-
-impl FromStr for PortRange {
-    type Err = InvalidPortRange;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let number = |part: &str| part.trim().parse::<u16>().ok();
-        number(first)
-            .zip(number(last))
-            .and_then(|(first, last)| Self::try_new(first, last).ok())
-            .ok_or_else(|| InvalidPortRange { text: text.to_owned() })
-    }
+/// What the system says about ports.
+pub trait System {
+    /// Whether a listener could be made on `port` now.
+    fn is_free(&mut self, port: u16) -> bool;
+    /// Some port that is free now, if there is one.
+    fn any_free(&mut self) -> Option<u16>;
 }
 
 /// Who has which port.
@@ -102,25 +59,23 @@ impl PortTable {
         self.held.get(id).copied()
     }
 
-    /// The port for `id`: the one it has, if `is_free` still says so and it is in the range, else the lowest free
-    /// one of the range that nobody has. Not to be asked for a replica that is running: its own port is busy.
+    /// The port for `id`: the one it has, if that is still free and in the range, else the lowest free one of the
+    /// range that nobody has. Not to be asked for a replica that is running: its own port is busy.
     ///
     /// # Errors
     /// [`NoPortFree`]; then the replica keeps what it had.
-    pub fn assign(
-        &mut self,
-        id: &ReplicaId,
-        range: PortRange,
-        mut is_free: impl FnMut(u16) -> bool,
-    ) -> Result<u16, NoPortFree> {
-        if let Some(port) = self.get(id).filter(|port| range.contains(*port) && is_free(*port)) {
+    pub fn assign(&mut self, id: &ReplicaId, range: PortRange, system: &mut impl System) -> Result<u16, NoPortFree> {
+        if let Some(port) = self.get(id).filter(|port| contains(range, *port) && system.is_free(*port)) {
             return Ok(port);
         }
         let (mut held, mut busy) = (0, 0);
-        for port in range.first..=range.last {
+        let mut candidates = range.iter();
+        for _ in 0..CANDIDATES_MAX {
+            let next = if range.is_any() { system.any_free() } else { candidates.next() };
+            let Some(port) = next else { break };
             match self.owner(port) {
                 Some(owner) if owner != id => held += 1,
-                _ if !is_free(port) => busy += 1,
+                _ if !system.is_free(port) => busy += 1,
                 _ => {
                     self.held.insert(id.clone(), port);
                     return Ok(port);
@@ -140,6 +95,10 @@ impl PortTable {
     }
 }
 
+fn contains(range: PortRange, port: u16) -> bool {
+    range.is_any() || (range.first..=range.last).contains(&port)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -156,35 +115,56 @@ mod tests {
         text.parse().unwrap()
     }
 
-    #[test]
-    fn ranges_round_trip_and_nonsense_is_refused() {
-        assert_eq!(range("7855-7899").to_string(), "7855-7899");
-        assert_eq!(range("8000").to_string(), "8000-8000");
-        for text in ["", "-", "0-5", "9-8", "1-65536", "a-b", "1-2-3", "-5"] {
-            assert!(text.parse::<PortRange>().is_err(), "{text}");
+    /// A machine where the ports listed are busy, and which would give out `any`.
+    struct Busy(BTreeSet<u16>, Option<u16>);
+
+    impl System for Busy {
+        fn is_free(&mut self, port: u16) -> bool {
+            !self.0.contains(&port)
         }
+
+        fn any_free(&mut self) -> Option<u16> {
+            self.1
+        }
+    }
+
+    fn busy<const N: usize>(ports: [u16; N]) -> Busy {
+        Busy(BTreeSet::from(ports), None)
+    }
+
+    #[test]
+    fn any_port_is_the_systems_choice_and_is_kept() {
+        let mut table = PortTable::default();
+        let mut system = Busy(BTreeSet::new(), Some(40_001));
+        assert_eq!(table.assign(&id(0), range("0"), &mut system), Ok(40_001));
+        system.1 = Some(40_002);
+        assert_eq!(table.assign(&id(0), range("0"), &mut system), Ok(40_001));
+        system.0.insert(40_001);
+        assert_eq!(table.assign(&id(0), range("0"), &mut system), Ok(40_002));
+        system.1 = None;
+        assert!(table.assign(&id(1), range("0"), &mut system).is_err());
     }
 
     #[test]
     fn a_port_is_kept_until_it_is_busy_or_outside_the_range() {
         let mut table = PortTable::default();
-        assert_eq!(table.assign(&id(0), range("10-19"), |_| true), Ok(10));
-        assert_eq!(table.assign(&id(1), range("10-19"), |port| port != 11), Ok(12), "a busy port is skipped");
-        assert_eq!(table.assign(&id(1), range("10-19"), |_| true), Ok(12), "and the choice is kept");
-        assert_eq!(table.assign(&id(0), range("10-19"), |port| port != 10), Ok(11), "a port taken meanwhile is left");
-        assert_eq!(table.assign(&id(0), range("30-39"), |_| true), Ok(30), "the range was changed");
+        assert_eq!(table.assign(&id(0), range("10-19"), &mut busy([])), Ok(10));
+        assert_eq!(table.assign(&id(1), range("10-19"), &mut busy([11])), Ok(12), "a busy port is skipped");
+        assert_eq!(table.assign(&id(1), range("10-19"), &mut busy([])), Ok(12), "and the choice is kept");
+        assert_eq!(table.assign(&id(0), range("10-19"), &mut busy([10])), Ok(11), "a port taken meanwhile is left");
+        assert_eq!(table.assign(&id(0), range("30-39"), &mut busy([])), Ok(30), "the range was changed");
     }
 
     #[test]
     fn none_free_says_why_and_changes_nothing() {
         let mut table = PortTable::restored([(id(0), 10), (id(1), 11)]);
         let before = table.clone();
-        let error = table.assign(&id(2), range("10-12"), |port| port != 12).unwrap_err();
+        let error = table.assign(&id(2), range("10-12"), &mut busy([12])).unwrap_err();
         assert_eq!(error, NoPortFree { range: range("10-12"), id: id(2), held: 2, busy: 1 });
         assert!(error.to_string().contains("10-12") && error.to_string().contains("w/2"), "{error}");
         assert_eq!(table, before);
         table.release(&id(0));
-        assert_eq!(table.assign(&id(2), range("10-12"), |_| true), Ok(10));
+        assert_eq!(table.assign(&id(2), range("10-12"), &mut busy([])), Ok(10));
     }
 
     #[test]
@@ -205,9 +185,9 @@ mod tests {
                 if release {
                     table.release(&id(replica));
                 } else {
-                    match table.assign(&id(replica), range, |port| !busy.contains(&port)) {
+                    match table.assign(&id(replica), range, &mut Busy(busy.clone(), None)) {
                         Ok(port) => {
-                            prop_assert!(range.contains(port) && !busy.contains(&port));
+                            prop_assert!(contains(range, port) && !busy.contains(&port));
                             if let Some(before) = before.filter(|port| !busy.contains(port)) {
                                 prop_assert_eq!(port, before, "sticky");
                             }

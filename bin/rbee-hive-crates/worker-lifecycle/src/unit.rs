@@ -1,0 +1,209 @@
+//! The daemon that a worker is: command line, socket, proof of readiness, health, policy.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use daemon_lifecycle::{HealthProbe, Launch, Policy, Probe, Readiness, Restart, Spec, StopSignal, UnitSpec};
+use rbee_api::assignment::{Engine, RestartSpec};
+use rbee_api::{WorkerAssignment, WorkerSpec};
+use rbee_runtime::config;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{EngineMissing, Programs, default_threads};
+use crate::template::{self, Unfillable, Values};
+
+/// Facts of the machine that all its workers share.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Where our engine listens.
+    pub bind_ip: IpAddr,
+    /// Folder for sockets and the like.
+    pub run_dir: PathBuf,
+    /// Where our engine's program is looked for.
+    pub programs: Programs,
+    /// What our engine asks of its clients; never shown to other commands.
+    pub token: Option<String>,
+    /// Processor cores.
+    pub cores: u32,
+}
+
+/// What was chosen for one replica. Kept with it, so that the same command line comes out after a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Its port, if it needs one.
+    pub port: Option<u16>,
+    /// The model's file, if it has one.
+    pub model_path: Option<PathBuf>,
+    /// The model's size, for the number of threads.
+    pub model_bytes: u64,
+}
+
+/// Why a worker cannot be run as it is described.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnitError {
+    /// Our engine is not installed.
+    #[error(transparent)]
+    EngineMissing(#[from] EngineMissing),
+    /// A placeholder has no value.
+    #[error(transparent)]
+    Unfillable(#[from] Unfillable),
+    /// Our engine has no model.
+    #[error("it has neither `command` nor `model`")]
+    NoModel,
+    /// The command has no program.
+    #[error("`command` is empty")]
+    NoProgram,
+    /// A word that means nothing.
+    #[error("`{field}` cannot be `{text}`")]
+    Malformed {
+        /// Its key in the config.
+        field: &'static str,
+        /// What stands there.
+        text: String,
+    },
+}
+
+impl UnitError {
+    /// Whether something is missing that may come, rather than wrong.
+    #[must_use]
+    pub const fn is_unavailable(&self) -> bool {
+        matches!(self, Self::EngineMissing(_))
+    }
+}
+
+/// Whether the worker needs a port: our engine, whoever takes part in routing, and whatever is given or asked on one.
+#[must_use]
+pub fn wants_port(worker: &WorkerAssignment) -> bool {
+    let Engine::Command { command } = &worker.spec.engine else { return true };
+    let probe = worker.spec.health.as_ref().map(|health| &health.probe);
+    let asks_port = |probe: &String| probe == "tcp" || probe.starts_with("http:") || template::wants_port(probe);
+    worker.model.is_some()
+        || command.iter().chain(worker.spec.env.values()).any(|text| template::wants_port(text))
+        || probe.into_iter().chain([&worker.spec.ready]).any(asks_port)
+}
+
+/// The worker as a daemon.
+///
+/// # Errors
+/// [`UnitError`] says what is missing or wrong.
+pub fn unit_spec(worker: &WorkerAssignment, placement: &Placement, machine: &Machine) -> Result<UnitSpec, UnitError> {
+    let spec = &worker.spec;
+    let values = Values {
+        id: &worker.id,
+        port: placement.port,
+        model_path: placement.model_path.as_deref(),
+        run_dir: &machine.run_dir,
+    };
+    let is_engine = matches!(spec.engine, Engine::Llm { .. });
+    let mut launch = match &spec.engine {
+        Engine::Llm { .. } => engine_launch(worker, placement, machine)?,
+        Engine::Command { command } => command_launch(command, &values)?,
+    };
+    for (key, value) in &spec.env {
+        launch.env.insert(key.clone(), values.fill(value)?);
+    }
+    launch.working_dir = spec.working_dir.as_deref().map(PathBuf::from);
+    let mut unit = UnitSpec::new(worker.id.unit_name(), launch);
+    unit.listen = placement.port.filter(|_| is_engine).map(|port| SocketAddr::new(machine.bind_ip, port));
+    // None: the unit's own socket. A foreign command binds its port itself, and by itself on loopback.
+    let address = placement.port.filter(|_| !is_engine).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    unit.readiness = match parse::<config::Ready>("ready", &spec.ready)? {
+        config::Ready::Notify => Readiness::Notify,
+        config::Ready::Started => Readiness::Started,
+        config::Ready::Probe(question) => Readiness::Probe(probe(question, address, &values)?),
+    };
+    if let Some(health) = &spec.health {
+        unit.health = Some(HealthProbe {
+            probe: probe(parse("health.probe", &health.probe)?, address, &values)?,
+            interval: Duration::from_millis(health.interval_ms),
+            timeout: Duration::from_millis(health.timeout_ms),
+        });
+    }
+    unit.stop_signal = parse::<StopSignal>("stop_signal", &spec.stop_signal)?;
+    unit.policy = policy(spec)?;
+    Ok(unit)
+}
+
+fn engine_launch(worker: &WorkerAssignment, placement: &Placement, machine: &Machine) -> Result<Launch, UnitError> {
+    let Engine::Llm { slots, context, threads, deterministic } = &worker.spec.engine else {
+        return Err(UnitError::NoModel);
+    };
+    let (Some(model), Some(path), Some(port)) = (&worker.model, &placement.model_path, placement.port) else {
+        return Err(UnitError::NoModel);
+    };
+    let threads = threads.unwrap_or_else(|| default_threads(placement.model_bytes, machine.cores));
+    let mut args = vec![
+        "--model-path".to_owned(),
+        path.to_string_lossy().into_owned(),
+        "--model-name".to_owned(),
+        model.name.clone(),
+        "--listen".to_owned(),
+        SocketAddr::new(machine.bind_ip, port).to_string(),
+    ];
+    for (flag, number) in [("--slots", slots), ("--context", context), ("--threads", &threads)] {
+        args.extend([flag.to_owned(), number.to_string()]);
+    }
+    if *deterministic {
+        args.push("--deterministic".to_owned());
+    }
+    let mut launch = Launch::new(machine.programs.engine()?, args);
+    launch.env.insert("RBEE_TOKEN".to_owned(), machine.token.clone().unwrap_or_default());
+    Ok(launch)
+}
+
+fn command_launch(command: &[String], values: &Values<'_>) -> Result<Launch, UnitError> {
+    let words = command.iter().map(|word| values.fill(word)).collect::<Result<Vec<_>, _>>()?;
+    let (program, args) = words.split_first().ok_or(UnitError::NoProgram)?;
+    let mut launch = Launch::new(program, args);
+    // Inherited from us otherwise; the token is not for others.
+    launch.env.insert("RBEE_TOKEN".to_owned(), String::new());
+    Ok(launch)
+}
+
+fn probe(question: config::Probe, address: Option<SocketAddr>, values: &Values<'_>) -> Result<Probe, UnitError> {
+    Ok(match question {
+        config::Probe::Tcp => Probe::Tcp { address },
+        config::Probe::Http { path } => Probe::Http { address, path: values.fill(&path)? },
+        config::Probe::Unix { path } => Probe::Unix { path: Path::new(&values.fill(&path)?).to_owned() },
+        config::Probe::Exec { command } => {
+            Probe::Exec { command: command.split_whitespace().map(|word| values.fill(word)).collect::<Result<_, _>>()? }
+        }
+    })
+}
+
+fn policy(spec: &WorkerSpec) -> Result<Spec, UnitError> {
+    let RestartSpec { policy, backoff_min_ms, backoff_max_ms, max_restarts, within_ms, reset_after_ms } = &spec.restart;
+    let policy = match policy.as_str() {
+        "always" => Policy::Always,
+        "on-failure" => Policy::OnFailure,
+        "never" => Policy::Never,
+        other => return Err(malformed("restart.policy", other)),
+    };
+    Ok(Spec {
+        restart: Restart {
+            policy,
+            backoff_min_ms: *backoff_min_ms,
+            backoff_max_ms: *backoff_max_ms,
+            restarts_max: *max_restarts,
+            within_ms: *within_ms,
+            reset_after_ms: *reset_after_ms,
+        },
+        start_timeout_ms: spec.start_timeout_ms,
+        stop_timeout_ms: spec.stop_timeout_ms,
+        health_failures_max: spec.health.as_ref().map_or(0, |health| health.failures),
+        ..Spec::default()
+    })
+}
+
+fn parse<T: std::str::FromStr>(field: &'static str, text: &str) -> Result<T, UnitError> {
+    text.parse().map_err(|_| malformed(field, text))
+}
+
+fn malformed(field: &'static str, text: &str) -> UnitError {
+    UnitError::Malformed { field, text: text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! What workers of both kinds become.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rbee_api::assignment::HealthSpec;
+use rbee_api::{Desired, ModelSpec, ReplicaId};
+
+use super::*;
+use crate::ENGINE_PROGRAM;
+
+fn worker(engine: Engine, model: bool) -> WorkerAssignment {
+    WorkerAssignment {
+        id: ReplicaId { name: "w".into(), replica: 1 },
+        spec: WorkerSpec {
+            engine,
+            env: BTreeMap::from([("WHERE".to_owned(), "{run_dir}/{name}".to_owned())]),
+            working_dir: Some("/srv".into()),
+            pid_file: None,
+            start_timeout_ms: 1_000,
+            stop_timeout_ms: 2_000,
+            stop_signal: "INT".into(),
+            ready: "http:/health".into(),
+            health: Some(HealthSpec { probe: "exec:check {port}".into(), interval_ms: 3, timeout_ms: 4, failures: 5 }),
+            restart: RestartSpec {
+                policy: "on-failure".into(),
+                backoff_min_ms: 1,
+                backoff_max_ms: 2,
+                max_restarts: 3,
+                within_ms: 4,
+                reset_after_ms: 5,
+            },
+        },
+        model: model.then(|| ModelSpec { name: "m".into(), source: "file:/m.gguf".into(), sha256: None }),
+        desired: Desired::Running,
+        restart_generation: 0,
+        retry_generation: 0,
+    }
+}
+
+fn command(words: &[&str]) -> Engine {
+    Engine::Command { command: words.iter().map(|word| (*word).to_owned()).collect() }
+}
+
+fn engine(threads: Option<u32>) -> Engine {
+    Engine::Llm { slots: 4, context: 512, threads, deterministic: true }
+}
+
+fn machine(folder: &Path) -> Machine {
+    Machine {
+        bind_ip: "10.0.0.1".parse().unwrap(),
+        run_dir: "/run/w".into(),
+        programs: Programs::new(Some(folder.to_owned()), None),
+        token: Some("secret".into()),
+        cores: 8,
+    }
+}
+
+fn placement() -> Placement {
+    Placement { port: Some(7855), model_path: Some("/models/m.gguf".into()), model_bytes: 1 << 31 }
+}
+
+#[test]
+fn our_engine_inherits_its_socket_and_gets_the_token() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(ENGINE_PROGRAM), "").unwrap();
+    let unit = unit_spec(&worker(engine(None), true), &placement(), &machine(folder.path())).unwrap();
+    assert_eq!(unit.name, "w.1");
+    assert_eq!(unit.launch.program, folder.path().join(ENGINE_PROGRAM));
+    assert_eq!(
+        unit.launch.args.join(" "),
+        "--model-path /models/m.gguf --model-name m --listen 10.0.0.1:7855 --slots 4 --context 512 --threads 7 \
+         --deterministic"
+    );
+    assert_eq!(unit.launch.env["RBEE_TOKEN"], "secret");
+    assert_eq!(unit.listen, Some("10.0.0.1:7855".parse().unwrap()));
+    assert_eq!(unit.readiness, Readiness::Probe(Probe::Http { address: None, path: "/health".into() }));
+}
+
+#[test]
+fn a_missing_engine_is_unavailable_and_a_missing_model_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = unit_spec(&worker(engine(Some(1)), true), &placement(), &machine(folder.path())).unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains(&folder.path().display().to_string()), "{error}");
+    let error = unit_spec(&worker(engine(Some(1)), false), &placement(), &machine(folder.path())).unwrap_err();
+    assert!(!error.is_unavailable() && error == UnitError::NoModel);
+}
+
+#[test]
+fn any_other_command_is_filled_in_and_never_sees_the_token() {
+    let worker = worker(command(&["serve", "-m", "{model_path}", "--port={port}", "{\"r\":{replica}}"]), true);
+    let unit = unit_spec(&worker, &placement(), &machine(Path::new("/x"))).unwrap();
+    assert_eq!(unit.launch.program, Path::new("serve"));
+    assert_eq!(unit.launch.args, ["-m", "/models/m.gguf", "--port=7855", "{\"r\":1}"]);
+    assert_eq!((unit.launch.env["RBEE_TOKEN"].as_str(), unit.launch.env["WHERE"].as_str()), ("", "/run/w/w"));
+    assert!(unit.launch.inherit_env && unit.listen.is_none());
+    let own = "127.0.0.1:7855".parse().unwrap();
+    assert_eq!(unit.readiness, Readiness::Probe(Probe::Http { address: Some(own), path: "/health".into() }));
+    let health = unit.health.unwrap();
+    assert_eq!(health.probe, Probe::Exec { command: vec!["check".into(), "7855".into()] });
+    assert_eq!(unit.stop_signal, StopSignal::Int);
+    assert_eq!(unit.policy.restart.policy, Policy::OnFailure);
+    assert_eq!((unit.policy.start_timeout_ms, unit.policy.health_failures_max), (1_000, 5));
+}
+
+#[test]
+fn words_that_mean_nothing_are_named() {
+    let mut wrong = worker(command(&["serve"]), false);
+    wrong.spec.ready = "soon".into();
+    let error = unit_spec(&wrong, &placement(), &machine(Path::new("/x"))).unwrap_err();
+    assert_eq!(error.to_string(), "`ready` cannot be `soon`");
+    let empty = unit_spec(&worker(command(&[]), false), &placement(), &machine(Path::new("/x"))).unwrap_err();
+    assert_eq!(empty, UnitError::NoProgram);
+}
+
+#[test]
+fn only_who_uses_a_port_gets_one() {
+    let plain = |words: &[&str]| {
+        let mut worker = worker(command(words), false);
+        worker.spec.ready = "started".into();
+        worker.spec.health = None;
+        worker
+    };
+    assert!(!wants_port(&plain(&["sleep", "1"])));
+    assert!(wants_port(&plain(&["serve", "--port={port}"])));
+    assert!(wants_port(&worker(engine(None), true)));
+    for ready in ["tcp", "http:/health", "exec:ping {port}"] {
+        let mut worker = plain(&["serve"]);
+        worker.spec.ready = ready.into();
+        assert!(wants_port(&worker), "{ready}");
+    }
+    let mut routed = plain(&["serve"]);
+    routed.model = worker(engine(None), true).model;
+    assert!(wants_port(&routed));
+}

@@ -1,0 +1,100 @@
+//! What the rest of the hive may do with the pool.
+
+use std::time::Duration;
+
+use daemon_lifecycle::{LogFollower, StopMode, Supervisor, SupervisorError};
+use rbee_api::ReplicaId;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::orders::StoredOrders;
+use crate::state::StateError;
+use crate::view::View;
+
+/// A handle to the pool; clones share it.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) view: watch::Receiver<View>,
+    pub(super) supervisor: Supervisor,
+}
+
+#[derive(Debug)]
+pub(super) enum Command {
+    /// This is wanted from now on.
+    Assign { orders: StoredOrders, reply: oneshot::Sender<Result<(), StateError>> },
+    /// Tell the supervisor nothing any more: it is being ended.
+    Stopping { reply: oneshot::Sender<()> },
+}
+
+impl Pool {
+    /// Writes new desired state down and tells the supervisor what can be told of it. On return [`Pool::view`] shows
+    /// it. Whoever calls this makes sure that it is newer.
+    ///
+    /// # Errors
+    /// When it could not be written down; it is carried out all the same.
+    pub async fn assign(&self, orders: StoredOrders) -> Result<(), StateError> {
+        let (reply, done) = oneshot::channel();
+        if self.commands.send(Command::Assign { orders, reply }).await.is_err() {
+            // The task ends with the hive alone.
+            return Ok(());
+        }
+        done.await.unwrap_or(Ok(()))
+    }
+
+    /// The workers, and every change of them.
+    #[must_use]
+    pub fn view(&self) -> watch::Receiver<View> {
+        self.view.clone()
+    }
+
+    /// The last log lines of a replica, oldest first; none of one that never ran.
+    ///
+    /// # Errors
+    /// When its log cannot be read.
+    pub async fn logs(&self, id: &ReplicaId, lines: usize) -> Result<Vec<String>, SupervisorError> {
+        match self.supervisor.logs(&id.unit_name(), lines).await {
+            Err(SupervisorError::UnknownUnit { .. }) => Ok(Vec::new()),
+            other => other,
+        }
+    }
+
+    /// The last log lines of a replica, then new ones as they come.
+    ///
+    /// # Errors
+    /// When it never ran, or its log cannot be read.
+    pub async fn follow(&self, id: &ReplicaId, lines: usize) -> Result<LogFollower, SupervisorError> {
+        self.supervisor.follow(&id.unit_name(), lines).await
+    }
+
+    /// The longest that any worker may take to end.
+    #[must_use]
+    pub fn stop_timeout_max(&self) -> Duration {
+        Duration::from_millis(self.view.borrow().stop_timeout_ms_max)
+    }
+
+    /// Stops every worker; returns when nothing of them is left. Called again with `now`, it hurries the first call.
+    ///
+    /// # Errors
+    /// When the supervisor was closed before.
+    pub async fn stop(&self, now: bool) -> Result<(), SupervisorError> {
+        self.tell_no_more().await;
+        self.supervisor.shutdown(if now { StopMode::Now } else { StopMode::Graceful }).await
+    }
+
+    /// Leaves every worker to the next hive.
+    ///
+    /// # Errors
+    /// When the supervisor was closed before.
+    pub async fn detach(&self) -> Result<(), SupervisorError> {
+        self.tell_no_more().await;
+        self.supervisor.detach().await
+    }
+
+    async fn tell_no_more(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.commands.send(Command::Stopping { reply }).await.is_ok() {
+            // An error means that the task has ended, which is as good.
+            let _ = done.await;
+        }
+    }
+}

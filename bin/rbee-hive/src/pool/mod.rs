@@ -1,0 +1,288 @@
+//! The pool: the one task that tells the supervisor what the newest assignment wants.
+//!
+//! ```text
+//!   assign ──┐                 prepare (model, port)            ┌─▶ kill, stop
+//!   report ──┼─▶ reconcile ─▶ what can be told now ─▶ plan ─▶ ──┼─▶ apply (declare, update, remove)
+//!   changed ─┘                                                  └─▶ restart, retry, start
+//!                                └────────▶ View ◀── statuses of the supervisor
+//! ```
+//!
+//! An order for a worker is told when everything it needs is here; until then the worker goes on as it was told
+//! before. What was told is written down before it is carried out, so that the next hive adopts the same workers
+//! with the same ports.
+
+mod carry_out;
+mod handle;
+mod open;
+mod prepare;
+mod system_ports;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use daemon_lifecycle::{Snapshot, Supervisor, UnitSpec, UnitStatus};
+use model_store::ModelStore;
+use rbee_api::{Assignment, Desired, Phase, ReplicaId, WorkerAssignment};
+use rbee_runtime::config::PortRange;
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
+use worker_lifecycle::ports::PortTable;
+use worker_lifecycle::{Machine, Placement, unit_spec, wants_port};
+
+use self::handle::Command;
+pub use self::handle::Pool;
+pub use self::open::{PoolConfig, PoolError};
+use self::prepare::{News, Report, Ticket};
+use self::system_ports::SystemPorts;
+use crate::reconcile::{self, Told};
+use crate::state::StateFiles;
+use crate::view::{Ahead, View, WorkerView};
+
+/// The task's state.
+struct Task {
+    supervisor: Supervisor,
+    snapshot: watch::Receiver<Snapshot>,
+    machine: Machine,
+    range: PortRange,
+    models: ModelStore,
+    files: StateFiles,
+    /// The newest assignment.
+    wanted: Option<Arc<Assignment>>,
+    told: Told,
+    /// Fleet whose generations `told` counts in.
+    told_fleet: Option<String>,
+    /// What the supervisor knows of each replica in `told`.
+    units: BTreeMap<ReplicaId, Unit>,
+    ports: PortTable,
+    preparations: BTreeMap<ReplicaId, Preparation>,
+    next_ticket: Ticket,
+    stopping: bool,
+    reports: mpsc::Sender<Report>,
+    view: watch::Sender<View>,
+}
+
+/// One replica as the supervisor was told it.
+#[derive(Debug, Clone)]
+struct Unit {
+    spec: UnitSpec,
+    placement: Placement,
+}
+
+/// Orders for one replica on their way to the supervisor.
+struct Preparation {
+    worker: WorkerAssignment,
+    ticket: Ticket,
+    stage: Stage,
+    /// Calls the pull off when the orders change.
+    _pull: Option<AbortOnDropHandle<()>>,
+}
+
+enum Stage {
+    Ahead(Ahead),
+    /// As `Ahead::Blocked`, until another replica gives its port back.
+    NoPort(Ahead),
+    Ready(Box<Unit>),
+}
+
+impl Task {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut reports: mpsc::Receiver<Report>) {
+        loop {
+            self.reconcile().await;
+            self.publish();
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command).await,
+                    // Every handle is gone.
+                    None => return,
+                },
+                Some(report) = reports.recv() => self.take_report(report),
+                changed = self.snapshot.changed() => if changed.is_err() {
+                    return;
+                },
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Assign { orders, reply } => {
+                let saved = self.files.save_orders(&orders);
+                self.wanted = Some(Arc::new(orders.assignment));
+                self.reconcile().await;
+                self.publish();
+                // Who asked may have gone; the order stands.
+                let _ = reply.send(saved);
+            }
+            Command::Stopping { reply } => {
+                self.stopping = true;
+                self.preparations.clear();
+                self.publish();
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    async fn reconcile(&mut self) {
+        if self.stopping {
+            return;
+        }
+        let Some(wanted) = self.wanted.clone() else { return };
+        if self.told_fleet.as_ref() != Some(&wanted.fleet_id) {
+            self.told.forget_generations();
+            self.told_fleet = Some(wanted.fleet_id.clone());
+        }
+        self.forget_gone();
+        self.prepare(&wanted.workers);
+        let operations = reconcile::plan(&self.tellable(&wanted.workers), &self.told);
+        if !operations.is_empty() {
+            self.carry_out(operations).await;
+        }
+    }
+
+    /// Units that were being removed and have no process any more.
+    fn forget_gone(&mut self) {
+        let snapshot = self.snapshot.borrow_and_update().clone();
+        let is_gone = |id: &ReplicaId| !snapshot.contains_key(&id.unit_name());
+        let removing = self.told.units().filter(|unit| unit.removing).map(|unit| unit.worker.id.clone());
+        let gone: Vec<ReplicaId> = removing.filter(is_gone).collect();
+        for id in &gone {
+            self.told.removed(id);
+            self.units.remove(id);
+            self.ports.release(id);
+        }
+        if !gone.is_empty() {
+            self.preparations.retain(|_, preparation| !matches!(preparation.stage, Stage::NoPort(_)));
+            self.write_units();
+        }
+    }
+
+    /// Begins what new orders need, and calls off what nobody wants any more.
+    fn prepare(&mut self, wanted: &[WorkerAssignment]) {
+        let wanted: Vec<_> =
+            wanted.iter().filter(|worker| worker.desired == Desired::Running && !self.told.is_as(worker)).collect();
+        self.preparations.retain(|_, preparation| wanted.contains(&&preparation.worker));
+        for worker in wanted {
+            if !self.preparations.contains_key(&worker.id) {
+                let preparation = self.begin(worker);
+                self.preparations.insert(worker.id.clone(), preparation);
+            }
+        }
+    }
+
+    fn begin(&mut self, worker: &WorkerAssignment) -> Preparation {
+        self.next_ticket += 1;
+        let ticket = self.next_ticket;
+        let (stage, pull) = match &worker.model {
+            None => (self.place(worker, Placement::default()), None),
+            Some(model) => {
+                let note = format!("checking model {}", model.name);
+                let pull = prepare::begin(self.models.clone(), model.clone(), ticket, self.reports.clone());
+                (Stage::Ahead(Ahead::Preparing { note }), Some(pull))
+            }
+        };
+        Preparation { worker: worker.clone(), ticket, stage, _pull: pull }
+    }
+
+    fn take_report(&mut self, report: Report) {
+        let found = self.preparations.values().find(|preparation| preparation.ticket == report.ticket);
+        let Some(worker) = found.map(|preparation| preparation.worker.clone()) else { return };
+        let stage = match report.news {
+            News::Note(note) => Stage::Ahead(Ahead::Preparing { note }),
+            News::Blocked(reason) => {
+                tracing::error!(worker = %worker.id, reason, "cannot be started");
+                Stage::Ahead(Ahead::Blocked { phase: Phase::Unavailable, reason })
+            }
+            News::Here { path, bytes } => {
+                self.place(&worker, Placement { port: None, model_path: Some(path), model_bytes: bytes })
+            }
+        };
+        if let Some(preparation) = self.preparations.get_mut(&worker.id) {
+            preparation.stage = stage;
+        }
+    }
+
+    /// Chooses a port and makes the unit, now that the model is here.
+    fn place(&mut self, worker: &WorkerAssignment, mut placement: Placement) -> Stage {
+        if wants_port(worker) {
+            match self.port(&worker.id) {
+                Ok(port) => placement.port = Some(port),
+                Err(reason) => {
+                    tracing::error!(worker = %worker.id, reason, "cannot be started");
+                    return Stage::NoPort(Ahead::Blocked { phase: Phase::Failed, reason });
+                }
+            }
+        }
+        match unit_spec(worker, &placement, &self.machine) {
+            Ok(spec) => Stage::Ready(Box::new(Unit { spec, placement })),
+            Err(error) => {
+                tracing::error!(worker = %worker.id, %error, "cannot be started");
+                let phase = if error.is_unavailable() { Phase::Unavailable } else { Phase::Failed };
+                Stage::Ahead(Ahead::Blocked { phase, reason: error.to_string() })
+            }
+        }
+    }
+
+    fn port(&mut self, id: &ReplicaId) -> Result<u16, String> {
+        let status = self.status(id);
+        let is_live = status.as_ref().is_some_and(|status| status.pid.is_some());
+        if let Some(port) = self.ports.get(id).filter(|_| is_live) {
+            // Busy, and by the worker itself.
+            return Ok(port);
+        }
+        let own = status.and_then(|status| status.listen).map(|address| address.port());
+        let mut system = SystemPorts { ip: self.machine.bind_ip, own };
+        self.ports.assign(id, self.range, &mut system).map_err(|error| error.to_string())
+    }
+
+    /// What can be told now: orders whose needs are met, else what was told before.
+    fn tellable(&self, wanted: &[WorkerAssignment]) -> Vec<WorkerAssignment> {
+        wanted.iter().filter_map(|worker| self.tellable_now(worker)).collect()
+    }
+
+    fn tellable_now(&self, worker: &WorkerAssignment) -> Option<WorkerAssignment> {
+        let told = self.told.get(&worker.id).filter(|unit| !unit.removing).map(|unit| &unit.worker);
+        if worker.desired != Desired::Running {
+            // Nothing new is needed to end; one that never ran need not be known.
+            return told.map(|told| WorkerAssignment { desired: worker.desired, ..told.clone() });
+        }
+        match self.preparations.get(&worker.id).map(|preparation| &preparation.stage) {
+            None | Some(Stage::Ready(_)) => Some(worker.clone()),
+            Some(Stage::Ahead(_) | Stage::NoPort(_)) => told.cloned(),
+        }
+    }
+
+    fn status(&self, id: &ReplicaId) -> Option<UnitStatus> {
+        self.snapshot.borrow().get(&id.unit_name()).cloned()
+    }
+
+    fn publish(&self) {
+        let snapshot = self.snapshot.borrow().clone();
+        let wanted: BTreeMap<_, _> = self.wanted.iter().flat_map(|a| &a.workers).map(|w| (&w.id, w)).collect();
+        let told = self.told.units().map(|unit| &unit.worker.id);
+        let mut ids: Vec<&ReplicaId> = wanted.keys().copied().chain(told).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let workers = ids.into_iter().map(|id| {
+            let ahead = match self.preparations.get(id).map(|preparation| &preparation.stage) {
+                Some(Stage::Ahead(ahead) | Stage::NoPort(ahead)) => Some(ahead),
+                Some(Stage::Ready(_)) | None => None,
+            };
+            let unit = snapshot.get(&id.unit_name());
+            WorkerView::new(id, wanted.get(id).copied(), &self.told, unit, ahead, self.ports.get(id))
+        });
+        let next = View {
+            fleet_id: self.wanted.as_ref().map(|wanted| wanted.fleet_id.clone()),
+            generation: self.wanted.as_ref().map_or(0, |wanted| wanted.generation),
+            stopping: self.stopping,
+            stop_timeout_ms_max: self.told.units().map(|unit| unit.worker.spec.stop_timeout_ms).max().unwrap_or(0),
+            workers: Arc::new(workers.collect()),
+        };
+        self.view.send_if_modified(|view| {
+            let changed = *view != next;
+            *view = next;
+            changed
+        });
+    }
+}

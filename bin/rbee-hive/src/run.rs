@@ -1,0 +1,252 @@
+//! One life of a hive: take over, serve, keep, end.
+//!
+//! ```text
+//!   lock + adopt ─▶ socket ─▶ READY ─▶ serving ──SIGTERM──────────▶ stop workers ─▶ drain API ─▶ gone
+//!                                         └─shutdown keep_children─▶ detach ──────▶ drain API ─▶ gone
+//! ```
+//!
+//! The API answers until the workers are stopped, so that `status` shows them going.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use rbee_api::{Assignment, ControlClient, Desired, ReplicaId, ShutdownRequest, WorkerAssignment};
+use rbee_runtime::binaries;
+use rbee_runtime::config::Config;
+use rbee_runtime::dirs::Dirs;
+use rbee_runtime::http::{AllowedHosts, Drained, serve};
+use rbee_runtime::shutdown::Shutdown;
+use rbee_runtime::token::Token;
+use rbee_runtime::{listen, notify};
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
+use worker_lifecycle::{Machine, Programs};
+
+use crate::api::{Api, Owner, router};
+use crate::link::{Identity, Link};
+use crate::orders::{Configured, Orders};
+use crate::pool::{Pool, PoolConfig};
+use crate::sample::Sampler;
+use crate::state::StateFiles;
+
+/// What a hive is run with.
+#[derive(Debug)]
+pub struct Settings {
+    /// The configuration, with what the command line says over it.
+    pub config: Config,
+    /// Which set of workers starts by itself.
+    pub profile: Option<String>,
+    /// Where everything is.
+    pub dirs: Dirs,
+    /// What clients must present, and what we present to queen.
+    pub token: Token,
+    /// `PATH`, to look for our engine.
+    pub path: Option<std::ffi::OsString>,
+}
+
+/// A hive that serves.
+#[derive(Debug)]
+pub struct Hive {
+    url: String,
+    pool: Pool,
+    line: Option<Line>,
+    requests: mpsc::Receiver<ShutdownRequest>,
+    serving: Shutdown,
+    server: JoinHandle<io::Result<Drained>>,
+    drain_timeout: Duration,
+}
+
+impl Hive {
+    /// Takes over what an earlier hive left, and serves.
+    ///
+    /// # Errors
+    /// When another hive runs here, the port is taken, or a file cannot be used.
+    pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        let started = Instant::now();
+        let Settings { config, profile, dirs, token, path } = settings;
+        let hive = &config.hive;
+        let sampler = Sampler::new().context("cannot look at processes")?;
+        let files = StateFiles::new(&dirs);
+        let machine = Machine {
+            bind_ip: hive.listen.ip(),
+            run_dir: dirs.workers_run_dir(),
+            programs: Programs::new(binaries::own_dir(), path.as_deref()),
+            token: Some(token.expose().to_owned()),
+            cores: sampler.cores(),
+        };
+        // First of all, since it holds the lock: whoever is second must not touch anything.
+        let pool = Pool::open(PoolConfig {
+            run_dir: dirs.workers_run_dir(),
+            log_dir: dirs.workers_log_dir(),
+            models_dir: dirs.models_dir().to_owned(),
+            files: files.clone(),
+            ports: hive.ports,
+            machine,
+        })
+        .await?;
+        let listener = listen::listener(hive.listen, true)?;
+        let address = listener.local_addr().context("the listening socket has no address")?;
+        let url = format!("http://{}", reachable(address));
+        let sampler = Arc::new(Mutex::new(sampler));
+        let stored = files.load_orders()?;
+        let (owner, line) = match &hive.queen {
+            None => {
+                let orders = Orders::new(configured(&config, profile.as_deref()), stored.as_ref());
+                pool.assign(orders.to_stored()).await?;
+                (Owner::Itself(AsyncMutex::new(orders)), None)
+            }
+            Some(queen) => {
+                let current = stored.as_ref().map(|stored| stored.assignment.clone());
+                if let Some(stored) = stored {
+                    pool.assign(stored).await?;
+                }
+                let identity = Identity {
+                    name: hive.name.clone(),
+                    machine_id: files.identity()?,
+                    url: url.clone(),
+                    labels: hive.labels.clone(),
+                    started,
+                };
+                let client = ControlClient::new(queen, Some(token.expose().to_owned())).context("no HTTP client")?;
+                let link = Link { client, identity, pool: pool.clone(), sampler: Arc::clone(&sampler) };
+                (Owner::Queen(queen.clone()), Some(Line::up(link, current)))
+            }
+        };
+        let (shutdowns, requests) = mpsc::channel(1);
+        let serving = Shutdown::new();
+        let api = Api {
+            name: hive.name.clone(),
+            url: url.clone(),
+            started,
+            owner,
+            pool: pool.clone(),
+            sampler,
+            shutdowns,
+            shutdown: serving.clone(),
+        };
+        let router = router(Arc::new(api), token, AllowedHosts::new(address, &hive.hosts), body_bytes_max(&config));
+        let (of_server, drain_timeout) = (serving.clone(), hive.drain_timeout);
+        let server = tokio::spawn(async move { serve(listener, router, &of_server, drain_timeout).await });
+        Ok(Self { url, pool, line, requests, serving, server, drain_timeout })
+    }
+
+    /// Where its API is.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Keeps the workers until `shutdown` or a request over the API ends it.
+    ///
+    /// # Errors
+    /// When the workers cannot be stopped or left, or the server dies.
+    pub async fn keep(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let mut broken = None;
+        let request = tokio::select! {
+            () = shutdown.draining() => ShutdownRequest::default(),
+            Some(request) = self.requests.recv() => request,
+            ended = &mut self.server => {
+                broken = ended.context("the server died").and_then(|ended| ended.context("cannot accept connections")).err();
+                // Whoever supervises us starts us anew, and the workers need not know.
+                ShutdownRequest { keep_children: true, now: true }
+            }
+        };
+        notify::stopping();
+        notify::extend_timeout(self.patience_us());
+        if let Some(line) = self.line {
+            line.down(!request.keep_children).await;
+        }
+        let ended = end(&self.pool, &request, shutdown).await;
+        self.serving.drain();
+        if let Some(broken) = broken {
+            return Err(broken);
+        }
+        // Its own errors matter no more; what matters is that it is over.
+        let _ = self.server.await;
+        ended
+    }
+
+    /// How long our end may take: the slowest worker, requests in flight, and some for ourselves.
+    fn patience_us(&self) -> u32 {
+        let whole = self.pool.stop_timeout_max() + self.drain_timeout + Duration::from_secs(5);
+        u32::try_from(whole.as_micros()).unwrap_or(u32::MAX)
+    }
+}
+
+/// The line to queen, as long as it is held.
+#[derive(Debug)]
+struct Line {
+    link: Link,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Line {
+    fn up(link: Link, current: Option<Assignment>) -> Self {
+        let of_task = link.clone();
+        let task = AbortOnDropHandle::new(tokio::spawn(async move { of_task.run(current).await }));
+        Self { link, _task: task }
+    }
+
+    async fn down(self, say_so: bool) {
+        let Self { link, _task: task } = self;
+        drop(task);
+        if say_so {
+            link.farewell().await;
+        }
+    }
+}
+
+async fn end(pool: &Pool, request: &ShutdownRequest, shutdown: &Shutdown) -> anyhow::Result<()> {
+    if request.keep_children {
+        tracing::info!("leaving the workers to the next hive");
+        return pool.detach().await.context("cannot leave the workers");
+    }
+    tracing::info!(now = request.now, "stopping all workers");
+    if request.now {
+        return pool.stop(true).await.context("cannot stop the workers");
+    }
+    let stop = pool.stop(false);
+    tokio::pin!(stop);
+    tokio::select! {
+        done = &mut stop => return done.context("cannot stop the workers"),
+        () = shutdown.immediate() => tracing::warn!("asked again: stopping at once"),
+    }
+    // Either call may be the one that sees the end.
+    let (first, hurried) = tokio::join!(stop, pool.stop(true));
+    first.or(hurried).context("cannot stop the workers")
+}
+
+/// The config's workers; which of them run, its profile and role say.
+fn configured(config: &Config, profile: Option<&str>) -> BTreeMap<String, Configured> {
+    let wanted = config.wanted_workers(profile);
+    let of = |(name, worker): (&String, &rbee_runtime::config::WorkerConfig)| {
+        let runs = wanted.contains(&name.as_str());
+        let template = WorkerAssignment {
+            id: ReplicaId { name: name.clone(), replica: 0 },
+            spec: worker.to_spec(),
+            model: worker.model.as_deref().and_then(|model| config.model_spec(model)),
+            desired: if runs { Desired::Running } else { Desired::Stopped },
+            restart_generation: 0,
+            retry_generation: 0,
+        };
+        (name.clone(), Configured { template, replicas: worker.replicas })
+    };
+    config.worker.iter().map(of).collect()
+}
+
+/// Where others on this machine reach a socket.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        ip if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
+        _ => address,
+    }
+}
+
+fn body_bytes_max(config: &Config) -> usize {
+    usize::try_from(config.hive.max_body.as_u64()).unwrap_or(usize::MAX)
+}
