@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn table() {
-        let table: [(&str, &[usize], &[(usize, usize)]); 8] = [
+        type Case = (&'static str, &'static [usize], &'static [(usize, usize)]);
+        let table: [Case; 8] = [
             ("nothing to do", &[0, 0], &[]),
             ("all generate", &[1, 1, 0, 1], &[(0, 1), (1, 1), (3, 1)]),
             ("one prompt alone has the whole batch", &[100, 0], &[(0, 16)]),

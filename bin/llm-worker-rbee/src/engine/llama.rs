@@ -37,7 +37,10 @@ pub struct LoadedModel {
 }
 
 /// llama.cpp's global state; it must exist once and stay.
-fn backend() -> Result<&'static LlamaBackend, llama_cpp_2::LlamaCppError> {
+///
+/// # Errors
+/// When somebody else in this process made one.
+pub fn backend() -> Result<&'static LlamaBackend, llama_cpp_2::LlamaCppError> {
     static BACKEND: OnceLock<Result<LlamaBackend, llama_cpp_2::LlamaCppError>> = OnceLock::new();
     let result = BACKEND.get_or_init(|| {
         llama_cpp_2::send_logs_to_tracing(llama_cpp_2::LogOptions::default());
