@@ -80,7 +80,11 @@ impl Home {
     /// One of our programs in this home, with nothing of the developer's own.
     pub fn program(&self, name: &str) -> Command {
         let mut command = Command::new(binary(name));
-        command.env("RBEE_HOME", self.path()).env("RUST_LOG", "info").timeout(COMMAND_TIMEOUT);
+        command
+            .env("RBEE_HOME", self.path())
+            .env("RUST_LOG", "info")
+            .env("RUST_BACKTRACE", "0")
+            .timeout(COMMAND_TIMEOUT);
         for name in
             ["RBEE_CONFIG", "RBEE_QUEEN", "RBEE_HIVE", "RBEE_TOKEN", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID"]
         {
@@ -143,6 +147,23 @@ impl Home {
         found
     }
 
+    /// Kills everything that runs in this home, whatever state it is in.
+    pub fn end(&self) {
+        // Until none is left: a supervisor may be spawning while we look.
+        for _ in 0..10 {
+            let left = self.processes();
+            if left.is_empty() {
+                return;
+            }
+            for process in &left {
+                processes::send(process.pid, Signal::KILL);
+            }
+            for process in left {
+                processes::wait_gone(process.pid, Duration::from_secs(10));
+            }
+        }
+    }
+
     /// The end of every log, for a failure's message.
     pub fn logs(&self) -> String {
         let mut files = Vec::new();
@@ -175,18 +196,6 @@ impl Drop for Home {
                 eprintln!("{logs}");
             }
         }
-        // Supervisors first, or they would start again what is killed. Until none is left: a spawn may be under way.
-        for _ in 0..10 {
-            let left = self.processes();
-            if left.is_empty() {
-                return;
-            }
-            for process in &left {
-                processes::send(process.pid, Signal::KILL);
-            }
-            for process in left {
-                processes::wait_gone(process.pid, Duration::from_secs(10));
-            }
-        }
+        self.end();
     }
 }

@@ -10,6 +10,14 @@ async fn main() -> Result<()> {
     let folder = std::env::args_os().nth(1).context("usage: fetch-test-model FOLDER")?;
     let source: ModelSource = model::SOURCE.parse()?;
     let sha256: Sha256Digest = model::SHA256.parse()?;
+    let mut shown = None;
+    let show = |progress: Progress| {
+        // A line for every tenth: the output may be a log.
+        let tenth = progress.total_bytes.map(|total| progress.done_bytes * 10 / total.max(1));
+        if shown.replace((progress.stage, tenth)) != Some((progress.stage, tenth)) {
+            show(progress);
+        }
+    };
     let path = ModelStore::new(folder).ensure(model::NAME, &source, Some(&sha256), show).await?;
     println!("{}", path.display());
     Ok(())
