@@ -1,0 +1,305 @@
+//! What can be asked of keeper, with an example for every verb.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use rbee_api::WorkerRef;
+
+/// Manages queen, hives and workers of this machine.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rbee-keeper",
+    version,
+    about = "Your own machines as one private, self-healing inference service",
+    after_help = "Start here:\n  rbee-keeper up                                start everything, wait until it is ready\n  \
+        rbee-keeper infer --model smollm2 \"Hello\"     ask a model\n  \
+        rbee-keeper status                            what runs\n  \
+        rbee-keeper down                              stop everything\n\n\
+        Environment: RBEE_HOME (one folder for everything), RBEE_CONFIG, RBEE_QUEEN (URL), RBEE_HIVE (URL), RBEE_TOKEN, NO_COLOR\n\
+        Exit codes: 0 done, 1 failed, 64 usage, 69 unreachable, 75 try again, 78 configuration; \
+        status: 0 running, 1 stale, 3 not running, 4 unknown",
+    arg_required_else_help = true,
+    max_term_width = 110
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every verb takes.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Configuration file [env: RBEE_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Talk to a hive that stands alone [env: RBEE_HIVE]
+    #[arg(long, global = true, value_name = "URL", value_parser = http_url)]
+    pub(crate) hive: Option<String>,
+    /// Print one JSON document on stdout
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print results and errors only
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Tell more; twice for even more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// No colours [env: NO_COLOR]
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    /// Give up waiting after this time, such as 30s (exit code 75)
+    #[arg(long, global = true, value_name = "DURATION", value_parser = positive_duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start what this machine's role asks for; return when all is ready
+    #[command(after_help = "Example:\n  rbee-keeper up --timeout 5m")]
+    Up,
+    /// Stop everything, workers first; return when nothing is left
+    #[command(after_help = "Example:\n  rbee-keeper down --now")]
+    Down {
+        /// Do not wait for requests in flight
+        #[arg(long)]
+        now: bool,
+    },
+    /// Show the tree queen → hives → workers
+    #[command(
+        after_help = "Examples:\n  rbee-keeper status\n  rbee-keeper status --json | jq '.hives[].workers[].phase'"
+    )]
+    Status,
+    /// This machine's orchestrator
+    #[command(subcommand, arg_required_else_help = true)]
+    Queen(QueenCommand),
+    /// Pool managers, one a machine
+    #[command(subcommand, arg_required_else_help = true)]
+    Hive(HiveCommand),
+    /// Workers: what serves models, and any other command in the configuration
+    #[command(subcommand, arg_required_else_help = true)]
+    Worker(WorkerCommand),
+    /// Model files of this machine
+    #[command(subcommand, arg_required_else_help = true)]
+    Model(ModelCommand),
+    /// Ask a model; the answer streams to stdout
+    #[command(after_help = "Examples:\n  rbee-keeper infer --model smollm2 \"Why is the sky blue?\"\n  \
+            git diff | rbee-keeper infer --model smollm2 --system \"Summarise this diff\" -")]
+    Infer(InferArgs),
+    /// The configuration file
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(ConfigCommand),
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Example:\n  rbee-keeper completions bash > ~/.local/share/bash-completion/completions/rbee-keeper"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueenCommand {
+    /// Start queen; she starts this machine's hive
+    #[command(after_help = "Example:\n  rbee-keeper queen start")]
+    Start,
+    /// Stop queen and, unless told otherwise, everything below her
+    #[command(after_help = "Example:\n  rbee-keeper queen stop --keep-hives")]
+    Stop {
+        /// Leave hives and workers running; the next queen takes them over
+        #[arg(long)]
+        keep_hives: bool,
+    },
+    /// Stop and start queen; hives and workers go on
+    #[command(after_help = "Example:\n  rbee-keeper queen restart")]
+    Restart,
+    /// End queen with SIGKILL, as a crash would; hives and workers go on
+    #[command(after_help = "Example:\n  rbee-keeper queen kill && rbee-keeper queen start")]
+    Kill,
+    /// Show whether queen runs
+    #[command(after_help = "Example:\n  rbee-keeper queen status --json")]
+    Status,
+    /// Show queen's log
+    #[command(after_help = "Example:\n  rbee-keeper queen logs -f -n 20")]
+    Logs(LogArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HiveCommand {
+    /// Show all hives
+    #[command(after_help = "Example:\n  rbee-keeper hive list")]
+    List,
+    /// Show one hive and its workers
+    #[command(after_help = "Example:\n  rbee-keeper hive status local")]
+    Status {
+        /// The hive
+        name: String,
+    },
+}
+
+const NAME_HELP: &str = "NAME is the table's name in the configuration; NAME/2 its replica 2 (counted from 0); \
+    HIVE:NAME/2 where hives differ.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkerCommand {
+    /// Show all workers
+    #[command(after_help = "Example:\n  rbee-keeper worker list --json")]
+    List,
+    /// Start a worker; return when it is ready
+    #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker start smollm2"))]
+    Start(WorkerArgs),
+    /// Stop a worker after what it has in flight
+    #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker stop smollm2/1"))]
+    Stop(WorkerArgs),
+    /// Stop and start a worker; return when it is ready again
+    #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker restart smollm2"))]
+    Restart(WorkerArgs),
+    /// End a worker with SIGKILL; it stays down
+    #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker kill local:smollm2/0"))]
+    Kill(WorkerArgs),
+    /// Show one worker
+    #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker status smollm2"))]
+    Status(WorkerArgs),
+    /// Show a worker's log
+    #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker logs smollm2/0 -f"))]
+    Logs {
+        #[command(flatten)]
+        worker: WorkerArgs,
+        #[command(flatten)]
+        log: LogArgs,
+    },
+    /// Set the number of replicas; return when they are ready
+    #[command(after_help = "Example:\n  rbee-keeper worker scale smollm2 3")]
+    Scale {
+        /// The worker
+        name: String,
+        /// How many of it
+        replicas: u32,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArgs {
+    /// The worker: NAME, NAME/REPLICA or HIVE:NAME/REPLICA
+    pub(crate) name: WorkerRef,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// Go on with new lines as they come
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// How many of the newest lines
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    pub(crate) lines: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Show the models of the configuration and whether they are here
+    #[command(after_help = "Example:\n  rbee-keeper model list")]
+    List,
+    /// Fetch a model and check its digest
+    #[command(after_help = "Example:\n  rbee-keeper model pull smollm2")]
+    Pull {
+        /// The model's table in the configuration
+        name: String,
+    },
+    /// Remove a model's file
+    #[command(after_help = "Example:\n  rbee-keeper model rm smollm2")]
+    Rm {
+        /// The model
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InferArgs {
+    /// The model; may be left out where one alone is served
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// Longest answer, in tokens
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_tokens: Option<u32>,
+    /// 0 for the likeliest answer, up to 2 for variety
+    #[arg(long, value_name = "T", value_parser = temperature)]
+    pub(crate) temperature: Option<f64>,
+    /// The same seed gives the same answer
+    #[arg(long, value_name = "S")]
+    pub(crate) seed: Option<u32>,
+    /// System message
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// The question; `-` reads stdin
+    pub(crate) prompt: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Write a first configuration, and the token
+    #[command(after_help = "Example:\n  rbee-keeper config init")]
+    Init {
+        /// Replace an existing file
+        #[arg(long)]
+        force: bool,
+    },
+    /// Tell everything that is wrong in the configuration
+    #[command(after_help = "Example:\n  rbee-keeper config check --config ./rbee.toml")]
+    Check,
+    /// Print the configuration that holds, defaults filled in
+    #[command(after_help = "Example:\n  rbee-keeper config show --json")]
+    Show,
+    /// Print where files are
+    #[command(after_help = "Example:\n  $EDITOR \"$(rbee-keeper config path)\"")]
+    Path,
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration.is_zero() => Err("must not be 0".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; write it like 30s or 5m")),
+    }
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=2.0).contains(&value) => Ok(value),
+        _ => Err("must be a number from 0 to 2".to_owned()),
+    }
+}
+
+fn http_url(text: &str) -> Result<String, String> {
+    let sound = text.starts_with("http://") || text.starts_with("https://");
+    if sound { Ok(text.to_owned()) } else { Err("must be a URL such as http://127.0.0.1:7835".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            if command.has_subcommands() {
+                command.get_subcommands().filter(|c| c.get_name() != "help").for_each(|c| check(c, &path));
+            } else {
+                let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(after.contains("Example"), "{path} has no example");
+            }
+        }
+        check(&Cli::command(), "");
+    }
+}

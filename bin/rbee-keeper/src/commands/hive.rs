@@ -1,0 +1,46 @@
+//! `hive list | status`.
+
+use rbee_api::FleetStatus;
+
+use super::status;
+use crate::cli::HiveCommand;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::ui::fleet_tree;
+
+pub(super) async fn run(context: &Context, command: HiveCommand) -> Result<Exit, Failure> {
+    let config = context.config()?.config;
+    match command {
+        HiveCommand::List => {
+            let url = context.target(&config).url().to_owned();
+            let mut fleet = context.client(&url)?.status().await?;
+            for hive in &mut fleet.hives {
+                hive.workers.clear();
+            }
+            context.ui.answer(&serde_json::json!({ "hives": fleet.hives }), |ui| {
+                let hives = FleetStatus { queen: None, hives: fleet.hives.clone() };
+                fleet_tree(&hives, ui.color())
+            });
+            Ok(Exit::DONE)
+        }
+        HiveCommand::Status { name } => {
+            let known = status::gather(context, &config).await?;
+            let Some(hive) = known.fleet.hives.into_iter().find(|hive| hive.name == name) else {
+                if name == config.hive.name && known.exit != Exit::RUNNING {
+                    return Err(Failure::new("not_running", format!("hive `{name}` is not running"))
+                        .hint("`rbee-keeper up` starts it")
+                        .exit(Exit::NOT_RUNNING));
+                }
+                return Err(Failure::new("hive_not_found", format!("no hive is called `{name}`"))
+                    .hint("`rbee-keeper hive list` shows their names")
+                    .exit(Exit::UNKNOWN));
+            };
+            let exit = Exit::of_phase(hive.phase);
+            context
+                .ui
+                .answer(&hive, |ui| fleet_tree(&FleetStatus { queen: None, hives: vec![hive.clone()] }, ui.color()));
+            Ok(exit)
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What keeper does for each verb.
+
+mod completions;
+mod config;
+mod down;
+mod hive;
+mod infer;
+mod model;
+mod queen;
+mod status;
+mod up;
+mod worker;
+
+use crate::cli::Command;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// Carries out a command; the answer is printed when this returns.
+pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Up => up::run(context).await,
+        Command::Down { now } => down::run(context, now).await,
+        Command::Status => status::run(context).await,
+        Command::Queen(command) => queen::run(context, command).await,
+        Command::Hive(command) => hive::run(context, command).await,
+        Command::Worker(command) => worker::run(context, command).await,
+        Command::Model(command) => model::run(context, command).await,
+        Command::Infer(args) => infer::run(context, args).await,
+        Command::Config(command) => config::run(context, command),
+        Command::Completions { shell } => completions::run(context, shell),
+    }
+}

@@ -1,0 +1,134 @@
+//! `status`: the tree, and what can be told when queen does not answer.
+//!
+//! ```text
+//!   queen answers ──▶ her tree                                   0
+//!   recorded, process gone ──▶ stale   ┐                         1
+//!   not running                        ├─ + what this machine's  3
+//!   process there, no answer           ┘    hive tells itself    4
+//! ```
+
+use daemon_lifecycle::{DaemonManager, DaemonStatus};
+use rbee_api::{FleetStatus, HiveStatus, Phase, QueenStatus};
+use rbee_runtime::config::Config;
+
+use crate::context::{Context, Target};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::ui::fleet_tree;
+
+/// What is known, and the exit code that says how much is well.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// The tree as far as it is known.
+    pub(super) fleet: FleetStatus,
+    /// For `status` and `queen status`.
+    pub(super) exit: Exit,
+    /// Why it is not all.
+    pub(super) notes: Vec<String>,
+}
+
+pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
+    let config = context.config()?.config;
+    let known = gather(context, &config).await?;
+    print(context, &known);
+    Ok(known.exit)
+}
+
+/// The tree on stdout, what is missing from it on stderr.
+pub(super) fn print(context: &Context, known: &Known) {
+    context.ui.answer(&known.fleet, |ui| fleet_tree(&known.fleet, ui.color()));
+    for note in &known.notes {
+        context.ui.note(note);
+    }
+    if known.exit == Exit::NOT_RUNNING && !context.ui.is_json() {
+        context.ui.hint("`rbee-keeper up` starts it");
+    }
+}
+
+/// Everything that can be found out now.
+pub(super) async fn gather(context: &Context, config: &Config) -> Result<Known, Failure> {
+    match context.target(config) {
+        Target::Queen { url, local: true } => local_queen(context, config, url).await,
+        Target::Hive { local: true, .. } => {
+            let (hives, exit, notes) = local_hive(context, config).await?;
+            Ok(Known { fleet: FleetStatus { queen: None, hives }, exit, notes })
+        }
+        Target::Queen { url, local: false } | Target::Hive { url, local: false } => {
+            let fleet = context.client(&url)?.status().await;
+            let fleet = fleet.map_err(|error| Failure::from(error).exit(Exit::UNKNOWN))?;
+            Ok(Known { fleet, exit: Exit::RUNNING, notes: Vec::new() })
+        }
+    }
+}
+
+async fn local_queen(context: &Context, config: &Config, url: String) -> Result<Known, Failure> {
+    let mut notes = Vec::new();
+    let (phase, pid) = match recorded(context, context.queen(config)).await? {
+        DaemonStatus::Running(pid) => match context.client(&url)?.status().await {
+            Ok(fleet) => return Ok(Known { fleet, exit: Exit::RUNNING, notes }),
+            Err(error) => {
+                notes.push(format!("queen (pid {pid}) runs, but: {}", Failure::from(error).message));
+                (Phase::Unavailable, Some(pid))
+            }
+        },
+        DaemonStatus::Stale(pid) => {
+            notes.push(format!("queen's PID file names {pid}, but that process is gone"));
+            (Phase::Stale, None)
+        }
+        DaemonStatus::Failed(reason) => {
+            notes.push(format!("queen's last start failed: {reason}"));
+            (Phase::Failed, None)
+        }
+        DaemonStatus::Stopped => (Phase::Stopped, None),
+    };
+    let exit = match phase {
+        Phase::Unavailable => Exit::UNKNOWN,
+        other => Exit::of_phase(other),
+    };
+    let (hives, _, hive_notes) = local_hive(context, config).await?;
+    notes.extend(hive_notes);
+    let queen = QueenStatus { phase, pid, url, version: None, uptime_s: 0.0, restarts: 0 };
+    Ok(Known { fleet: FleetStatus { queen: Some(queen), hives }, exit, notes })
+}
+
+/// This machine's hive as it tells itself: it goes on while queen is away.
+async fn local_hive(context: &Context, config: &Config) -> Result<(Vec<HiveStatus>, Exit, Vec<String>), Failure> {
+    let url = context.hive_url(config);
+    let mut notes = Vec::new();
+    let (phase, pid) = match recorded(context, context.hive(config)).await? {
+        DaemonStatus::Running(pid) => match context.client(&url)?.status().await {
+            Ok(fleet) => return Ok((fleet.hives, Exit::RUNNING, notes)),
+            Err(error) => {
+                notes.push(format!("the hive (pid {pid}) runs, but: {}", Failure::from(error).message));
+                (Phase::Unavailable, Some(pid))
+            }
+        },
+        DaemonStatus::Stale(pid) => {
+            notes.push(format!("the hive's PID file names {pid}, but that process is gone"));
+            (Phase::Stale, None)
+        }
+        DaemonStatus::Failed(reason) => {
+            notes.push(format!("the hive's last start failed: {reason}"));
+            (Phase::Failed, None)
+        }
+        DaemonStatus::Stopped => return Ok((Vec::new(), Exit::NOT_RUNNING, notes)),
+    };
+    let exit = if phase == Phase::Unavailable { Exit::UNKNOWN } else { Exit::of_phase(phase) };
+    let hive = HiveStatus {
+        name: config.hive.name.clone(),
+        phase,
+        pid,
+        url,
+        generation: 0,
+        uptime_s: 0.0,
+        restarts: 0,
+        reason: notes.last().cloned(),
+        workers: Vec::new(),
+    };
+    Ok((vec![hive], exit, notes))
+}
+
+async fn recorded(context: &Context, manager: DaemonManager) -> Result<DaemonStatus, Failure> {
+    let status = context.blocking(move || manager.status()).await;
+    status.map_err(|failure| failure.exit(Exit::UNKNOWN))
+}

@@ -1,0 +1,79 @@
+//! `up`: models, then queen (or the hive alone), then every worker that is wanted, then the tree.
+
+use futures_util::future::try_join_all;
+use rbee_api::{Phase, Verb, VerbRequest, WorkerRef};
+use rbee_runtime::config::{Config, Loaded};
+use serde_json::json;
+
+use super::{model, queen, status, worker};
+use crate::context::{Context, Target};
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
+    let Loaded { config, path } = context.config()?;
+    if path.is_none() {
+        let file = context.settings.config_file.display();
+        context.ui.note(&format!("no configuration at {file}: the built-in one holds"));
+        context.ui.hint("`rbee-keeper config init` writes it there, for you to change");
+    }
+    for key in config.not_in_force() {
+        context.ui.warn(&format!("`{}` has no effect in this version yet", key.key));
+    }
+    let (queen_here, hive_here) = (config.starts_queen(), config.starts_hive());
+    if !queen_here && !hive_here {
+        context.ui.answer(&json!({ "changed": false, "role": config.role }), |ui| {
+            ui.note("the role of this machine is leecher: nothing starts by itself");
+            ui.hint("`rbee-keeper queen start` starts queen; `role` in rbee.toml changes what `up` does");
+            String::new()
+        });
+        return Ok(Exit::DONE);
+    }
+    context.dirs.create()?;
+    context.token_or_new()?;
+    let wanted = if hive_here { config.wanted_workers(None) } else { Vec::new() };
+    model::fetch_for(context, &config, &wanted).await?;
+    if queen_here {
+        let (pid, changed) = queen::start(context, &config).await?;
+        context.ui.done(&format!("queen {} (pid {pid})", if changed { "started" } else { "runs" }));
+    } else {
+        start_hive(context, &config).await?;
+    }
+    start_workers(context, &config, &wanted).await?;
+    let known = status::gather(context, &config).await?;
+    status::print(context, &known);
+    if queen_here && known.exit == Exit::RUNNING {
+        context.ui.hint(&format!("the API is at {}/v1", context.queen_url(&config)));
+    }
+    Ok(known.exit)
+}
+
+async fn start_hive(context: &Context, config: &Config) -> Result<(), Failure> {
+    let manager = context.hive(config);
+    let port = config.hive.listen.port();
+    let _spinner = context.ui.spinner("starting the hive");
+    let (pid, changed) = context.blocking(move || queen::start_blocking(&manager, port)).await?;
+    context.ui.done(&format!("hive {} {} (pid {pid})", config.hive.name, if changed { "started" } else { "runs" }));
+    Ok(())
+}
+
+/// Asks for every wanted worker at once and waits until all of them run.
+async fn start_workers(context: &Context, config: &Config, wanted: &[&str]) -> Result<(), Failure> {
+    let target = context.target(config);
+    if matches!(target, Target::Queen { local: false, .. }) {
+        // What this machine runs is decided by a queen elsewhere.
+        return Ok(());
+    }
+    let client = context.client(target.url())?;
+    let _spinner = context.ui.spinner(&format!("waiting for {}", wanted.join(", ")));
+    let request = VerbRequest { wait_ms: context.wait_ms(), ..VerbRequest::default() };
+    let starts = wanted.iter().map(|name| {
+        let (client, request) = (&client, &request);
+        let target = WorkerRef { hive: None, name: (*name).to_owned(), replica: None };
+        async move {
+            let reply = client.worker_verb(&target, Verb::Start, request).await?;
+            worker::check_reached(&reply, Phase::Running)
+        }
+    });
+    try_join_all(starts).await.map(drop)
+}

@@ -1,0 +1,169 @@
+//! `worker list | start | stop | restart | kill | status | logs | scale`.
+
+use std::io;
+
+use futures_util::StreamExt;
+use rbee_api::control::WorkerOnHive;
+use rbee_api::ids::is_valid_name;
+use rbee_api::{
+    FleetStatus, HiveStatus, LogQuery, Phase, ReplicaId, ScaleRequest, Verb, VerbReply, VerbRequest, WorkerRef,
+};
+use rbee_runtime::config::Config;
+use serde_json::json;
+
+use super::status;
+use crate::cli::{LogArgs, WorkerArgs, WorkerCommand};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::ui::fleet_tree;
+
+pub(super) async fn run(context: &Context, command: WorkerCommand) -> Result<Exit, Failure> {
+    let config = context.config()?.config;
+    match command {
+        WorkerCommand::List => list(context, &config).await,
+        WorkerCommand::Start(WorkerArgs { name }) => verb(context, &config, &name, Verb::Start).await,
+        WorkerCommand::Stop(WorkerArgs { name }) => verb(context, &config, &name, Verb::Stop).await,
+        WorkerCommand::Restart(WorkerArgs { name }) => verb(context, &config, &name, Verb::Restart).await,
+        WorkerCommand::Kill(WorkerArgs { name }) => verb(context, &config, &name, Verb::Kill).await,
+        WorkerCommand::Status(WorkerArgs { name }) => show(context, &config, &name).await,
+        WorkerCommand::Logs { worker, log } => logs(context, &config, &worker.name, log).await,
+        WorkerCommand::Scale { name, replicas } => scale(context, &config, name, replicas).await,
+    }
+}
+
+async fn list(context: &Context, config: &Config) -> Result<Exit, Failure> {
+    let fleet = context.client(context.target(config).url())?.status().await?;
+    let workers: Vec<WorkerOnHive> =
+        fleet.workers().map(|(hive, worker)| WorkerOnHive { hive: hive.to_owned(), worker: worker.clone() }).collect();
+    context.ui.answer(&json!({ "workers": workers }), |ui| {
+        fleet_tree(&FleetStatus { queen: None, hives: fleet.hives.clone() }, ui.color())
+    });
+    Ok(Exit::DONE)
+}
+
+async fn verb(context: &Context, config: &Config, name: &WorkerRef, verb: Verb) -> Result<Exit, Failure> {
+    let reply = {
+        let _spinner = context.ui.spinner(&format!("{verb} {name}"));
+        let request = VerbRequest { wait_ms: context.wait_ms(), ..VerbRequest::default() };
+        context.client(context.target(config).url())?.worker_verb(name, verb, &request).await?
+    };
+    let wanted = if matches!(verb, Verb::Stop | Verb::Kill) { Phase::Stopped } else { Phase::Running };
+    check_reached(&reply, wanted)?;
+    print_reply(context, &reply, verb_done(verb, reply.changed));
+    Ok(Exit::DONE)
+}
+
+async fn scale(context: &Context, config: &Config, name: String, replicas: u32) -> Result<Exit, Failure> {
+    if !is_valid_name(&name) {
+        return Err(Failure::new("usage", format!("`{name}` names no worker"))
+            .hint("scale takes the worker's name without replica")
+            .exit(Exit::USAGE));
+    }
+    let reply = {
+        let _spinner = context.ui.spinner(&format!("scaling {name} to {replicas}"));
+        let request = ScaleRequest { replicas, wait_ms: context.wait_ms() };
+        context.client(context.target(config).url())?.scale(&name, &request).await?
+    };
+    // Replicas that went are stopped or not in the answer any more; those that stay must run.
+    let staying = |worker: &&WorkerOnHive| worker.worker.replica < replicas;
+    check_each(reply.workers.iter().filter(staying), Phase::Running)?;
+    print_reply(context, &reply, if reply.changed { "scaled" } else { "has that many already" });
+    Ok(Exit::DONE)
+}
+
+fn verb_done(verb: Verb, changed: bool) -> &'static str {
+    match (verb, changed) {
+        (Verb::Start, true) => "started",
+        (Verb::Start, false) => "runs already",
+        (Verb::Stop, true) => "stopped",
+        (Verb::Kill, true) => "killed",
+        (Verb::Stop | Verb::Kill, false) => "was not running",
+        (Verb::Restart, _) => "restarted",
+        (Verb::Retry, _) => "tried again",
+    }
+}
+
+fn print_reply(context: &Context, reply: &VerbReply, what: &str) {
+    context.ui.answer(reply, |ui| {
+        for WorkerOnHive { hive, worker } in &reply.workers {
+            let pid = worker.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            ui.done(&format!("{hive}:{}/{} {what}{pid}", worker.name, worker.replica));
+        }
+        String::new()
+    });
+}
+
+/// Success is what was observed: a worker that is not where it was sent is a failure, with its reason and log.
+pub(super) fn check_reached(reply: &VerbReply, wanted: Phase) -> Result<(), Failure> {
+    check_each(reply.workers.iter(), wanted)
+}
+
+fn check_each<'a>(workers: impl Iterator<Item = &'a WorkerOnHive>, wanted: Phase) -> Result<(), Failure> {
+    let elsewhere = |worker: &&WorkerOnHive| worker.worker.phase != wanted;
+    let Some(WorkerOnHive { hive, worker }) = workers.into_iter().find(elsewhere) else { return Ok(()) };
+    let name = format!("{hive}:{}/{}", worker.name, worker.replica);
+    let reason = worker.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let code = match worker.phase {
+        Phase::Unavailable => "unavailable",
+        _ => "worker_failed",
+    };
+    Err(Failure::new(code, format!("{name} is {}, not {wanted}{reason}", worker.phase))
+        .log_lines(worker.last_log_lines.clone())
+        .hint(format!("`rbee-keeper worker logs {}/{}` shows all it wrote", worker.name, worker.replica)))
+}
+
+async fn show(context: &Context, config: &Config, name: &WorkerRef) -> Result<Exit, Failure> {
+    let known = status::gather(context, config).await?;
+    let hives: Vec<HiveStatus> = known
+        .fleet
+        .hives
+        .into_iter()
+        .filter_map(|mut hive| {
+            let on = hive.name.clone();
+            hive.workers
+                .retain(|worker| name.matches(&on, &ReplicaId { name: worker.name.clone(), replica: worker.replica }));
+            (!hive.workers.is_empty()).then_some(hive)
+        })
+        .collect();
+    let found = FleetStatus { queen: None, hives };
+    let workers: Vec<WorkerOnHive> =
+        found.workers().map(|(hive, worker)| WorkerOnHive { hive: hive.to_owned(), worker: worker.clone() }).collect();
+    if workers.is_empty() {
+        return Err(if config.worker.contains_key(&name.name) && known.exit != Exit::RUNNING {
+            Failure::new("not_running", format!("worker `{name}` is not running"))
+                .hint("`rbee-keeper up` starts it")
+                .exit(Exit::NOT_RUNNING)
+        } else {
+            Failure::new("worker_not_found", format!("no worker is called `{name}`"))
+                .hint("`rbee-keeper worker list` shows their names")
+                .exit(Exit::UNKNOWN)
+        });
+    }
+    context.ui.answer(&json!({ "workers": workers }), |ui| fleet_tree(&found, ui.color()));
+    Ok(Exit::of_phases(workers.iter().map(|worker| worker.worker.phase)))
+}
+
+async fn logs(context: &Context, config: &Config, name: &WorkerRef, args: LogArgs) -> Result<Exit, Failure> {
+    let query = LogQuery { replica: name.replica, hive: name.hive.clone(), lines: args.lines, follow: args.follow };
+    let client = context.client(context.target(config).url())?;
+    let mut pieces = std::pin::pin!(client.worker_logs(&name.name, &query).await?);
+    let as_json = context.ui.is_json() && !args.follow;
+    let mut text = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
+        if as_json {
+            text.extend_from_slice(&piece);
+            continue;
+        }
+        match context.ui.stream(&piece) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::DONE),
+            other => other.map_err(|error| Failure::new("output", "cannot write").because(&error))?,
+        }
+    }
+    if as_json {
+        let text = String::from_utf8_lossy(&text);
+        context.ui.json(&json!({ "lines": text.lines().collect::<Vec<_>>() }));
+    }
+    Ok(Exit::DONE)
+}

@@ -1,0 +1,236 @@
+//! The one module that prints: results on stdout, everything else on stderr.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "all of keeper's output goes through here")]
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use crate::cli::Global;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+mod table;
+mod tree;
+
+pub(crate) use table::{Align, Cell, Table};
+pub(crate) use tree::fleet_tree;
+
+/// Progress is shown for what takes longer than this.
+const PROGRESS_AFTER: Duration = Duration::from_secs(2);
+
+/// How to print.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ui {
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+    color_out: bool,
+    color_err: bool,
+}
+
+/// The meaning of a piece of text, shown by colour where there is colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Plain,
+    Good,
+    Warn,
+    Bad,
+    Dim,
+    Bold,
+}
+
+impl Tone {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Good => "\x1b[32m",
+            Self::Warn => "\x1b[33m",
+            Self::Bad => "\x1b[31m",
+            Self::Dim => "\x1b[2m",
+            Self::Bold => "\x1b[1m",
+        }
+    }
+
+    /// The text in this tone; unchanged without colour.
+    pub(crate) fn paint(self, text: &str, color: bool) -> String {
+        if color && self != Self::Plain { format!("{}{text}\x1b[0m", self.code()) } else { text.to_owned() }
+    }
+}
+
+impl Ui {
+    pub(crate) fn new(global: &Global, no_color: bool) -> Self {
+        let color = !global.no_color && !no_color;
+        Self {
+            json: global.json,
+            quiet: global.quiet,
+            verbose: global.verbose > 0,
+            color_out: color && io::stdout().is_terminal(),
+            color_err: color && io::stderr().is_terminal(),
+        }
+    }
+
+    /// Before the command line is understood.
+    pub(crate) fn bare(json: bool) -> Self {
+        Self { json, ..Self::default() }
+    }
+
+    /// Whether the answer shall be JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether stdout shows colours.
+    pub(crate) fn color(&self) -> bool {
+        self.color_out
+    }
+
+    /// The answer of a command: the JSON document, or the text for people.
+    pub(crate) fn answer<T: Serialize>(&self, value: &T, text: impl FnOnce(&Self) -> String) {
+        if self.json {
+            self.json(value);
+        } else {
+            let text = text(self);
+            if !text.is_empty() {
+                self.line(text.trim_end_matches('\n'));
+            }
+        }
+    }
+
+    /// One JSON document.
+    pub(crate) fn json<T: Serialize>(&self, value: &T) {
+        match serde_json::to_string_pretty(value) {
+            Ok(text) => self.line(&text),
+            Err(error) => self.warn(&format!("cannot print the answer as JSON: {error}")),
+        }
+    }
+
+    /// A line of the answer. A reader that went away ends the output, not with an error.
+    fn line(&self, text: &str) {
+        let _ = writeln!(io::stdout(), "{text}");
+    }
+
+    /// A piece of a streamed answer, out at once.
+    ///
+    /// # Errors
+    /// When nobody reads any more: the stream should end.
+    pub(crate) fn stream(&self, piece: &[u8]) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(piece)?;
+        out.flush()
+    }
+
+    /// What was done, for people, on stderr.
+    pub(crate) fn done(&self, text: &str) {
+        if !self.quiet && !self.json {
+            eprintln!("{} {text}", Tone::Good.paint("✓", self.color_err));
+        }
+    }
+
+    /// Something worth knowing that is no error.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet {
+            eprintln!("{} {text}", Tone::Bold.paint("note:", self.color_err));
+        }
+    }
+
+    /// Advice.
+    pub(crate) fn hint(&self, text: &str) {
+        if !self.quiet {
+            eprintln!("{} {text}", Tone::Bold.paint("hint:", self.color_err));
+        }
+    }
+
+    /// Something that may go wrong.
+    pub(crate) fn warn(&self, text: &str) {
+        eprintln!("{} {text}", Tone::Warn.paint("warning:", self.color_err));
+    }
+
+    /// A detail for those who asked with `-v`.
+    pub(crate) fn detail(&self, text: &str) {
+        if self.verbose {
+            eprintln!("{}", Tone::Dim.paint(text, self.color_err));
+        }
+    }
+
+    /// Prints why a command failed, and says with which code to exit.
+    pub(crate) fn failure(&self, failure: &Failure) -> Exit {
+        if self.json {
+            self.json(&serde_json::json!({ "error": failure }));
+            return failure.exit;
+        }
+        let head = Tone::Bad.paint("error:", self.color_err);
+        // Usage of a verb without arguments is the help itself.
+        if failure.exit == Exit::USAGE && failure.hint.is_none() {
+            eprintln!("{}", failure.message);
+            return failure.exit;
+        }
+        for line in failure.message.lines() {
+            eprintln!("{head} {line}");
+        }
+        if !failure.last_log_lines.is_empty() {
+            eprintln!("its last log lines:");
+            for line in &failure.last_log_lines {
+                eprintln!("  {}", Tone::Dim.paint(line, self.color_err));
+            }
+        }
+        if let Some(hint) = &failure.hint {
+            eprintln!("{} {hint}", Tone::Bold.paint("hint:", self.color_err));
+        }
+        failure.exit
+    }
+
+    /// clap's help or version text.
+    pub(crate) fn help(&self, error: &clap::Error) {
+        print!("{}", error.render());
+    }
+
+    /// A spinner on stderr that shows itself when the work takes longer than two seconds.
+    pub(crate) fn spinner(&self, text: &str) -> Spinner {
+        let bar = ProgressBar::with_draw_target(None, self.draw_target());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}") {
+            bar.set_style(style);
+        }
+        bar.set_message(text.to_owned());
+        let task = tokio::spawn({
+            let bar = bar.clone();
+            async move {
+                tokio::time::sleep(PROGRESS_AFTER).await;
+                bar.enable_steady_tick(Duration::from_millis(120));
+            }
+        });
+        Spinner { bar, task }
+    }
+
+    /// A bar of bytes on stderr.
+    pub(crate) fn byte_bar(&self, text: &str) -> ProgressBar {
+        let bar = ProgressBar::with_draw_target(None, self.draw_target());
+        if let Ok(style) =
+            ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta:.dim}")
+        {
+            bar.set_style(style);
+        }
+        bar.set_message(text.to_owned());
+        bar
+    }
+
+    fn draw_target(&self) -> ProgressDrawTarget {
+        // indicatif itself draws nothing where stderr is no terminal.
+        if self.quiet || self.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() }
+    }
+}
+
+/// A running spinner; gone when dropped.
+pub(crate) struct Spinner {
+    bar: ProgressBar,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.bar.finish_and_clear();
+    }
+}
