@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,8 @@ pub struct Hive {
     serving: Shutdown,
     server: JoinHandle<io::Result<Drained>>,
     drain_timeout: Duration,
+    /// What `{run_dir}` stands for.
+    files_of_workers: PathBuf,
 }
 
 impl Hive {
@@ -72,9 +75,10 @@ impl Hive {
         let hive = &config.hive;
         let sampler = Sampler::new().context("cannot look at processes")?;
         let files = StateFiles::new(&dirs);
+        let files_of_workers = dirs.run_dir().join("worker-files");
         let machine = Machine {
             bind_ip: hive.listen.ip(),
-            run_dir: dirs.workers_run_dir(),
+            run_dir: files_of_workers.clone(),
             programs: Programs::new(binaries::own_dir(), path.as_deref()),
             token: Some(token.expose().to_owned()),
             cores: sampler.cores(),
@@ -89,6 +93,8 @@ impl Hive {
             machine,
         })
         .await?;
+        std::fs::create_dir_all(&files_of_workers)
+            .with_context(|| format!("cannot create {}", files_of_workers.display()))?;
         let listener = listen::listener(hive.listen, true)?;
         let address = listener.local_addr().context("the listening socket has no address")?;
         let url = format!("http://{}", reachable(address));
@@ -132,7 +138,7 @@ impl Hive {
         let router = router(Arc::new(api), token, AllowedHosts::new(address, &hive.hosts), body_bytes_max(&config));
         let (of_server, drain_timeout) = (serving.clone(), hive.drain_timeout);
         let server = tokio::spawn(async move { serve(listener, router, &of_server, drain_timeout).await });
-        Ok(Self { url, pool, line, requests, serving, server, drain_timeout })
+        Ok(Self { url, pool, line, requests, serving, server, drain_timeout, files_of_workers })
     }
 
     /// Where its API is.
@@ -162,6 +168,10 @@ impl Hive {
             line.down(!request.keep_children).await;
         }
         let ended = end(&self.pool, &request, shutdown).await;
+        if ended.is_ok() && !request.keep_children {
+            // A socket that a killed worker left. Nothing lives that could miss it.
+            clear(&self.files_of_workers);
+        }
         self.serving.drain();
         if let Some(broken) = broken {
             return Err(broken);
@@ -219,6 +229,14 @@ async fn end(pool: &Pool, request: &ShutdownRequest, shutdown: &Shutdown) -> any
     // Either call may be the one that sees the end.
     let (first, hurried) = tokio::join!(stop, pool.stop(true));
     first.or(hurried).context("cannot stop the workers")
+}
+
+fn clear(folder: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(folder)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(folder = %folder.display(), %error, "cannot remove what the workers left");
+    }
 }
 
 /// The config's workers; which of them run, its profile and role say.

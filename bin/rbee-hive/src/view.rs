@@ -81,7 +81,7 @@ impl WorkerView {
     ) -> Self {
         let told = told.get(id).map(|unit| &unit.worker);
         let orders = wanted.or(told);
-        let is_live = unit.is_some_and(|unit| unit.pid.is_some());
+        let is_live = unit.is_some_and(is_live);
         let mut status = WorkerStatus {
             name: id.name.clone(),
             replica: id.replica,
@@ -145,6 +145,12 @@ impl WorkerView {
         }
         status
     }
+}
+
+/// Whether a process of it exists, or may exist: one that is being spawned has no pid yet.
+pub(crate) fn is_live(unit: &UnitStatus) -> bool {
+    use daemon_lifecycle::Phase as Unit;
+    matches!(unit.phase, Unit::Starting | Unit::Running | Unit::Stopping)
 }
 
 const fn phase(phase: daemon_lifecycle::Phase) -> Phase {

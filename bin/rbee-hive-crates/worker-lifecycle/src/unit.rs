@@ -121,6 +121,7 @@ pub fn unit_spec(worker: &WorkerAssignment, placement: &Placement, machine: &Mac
             timeout: Duration::from_millis(health.timeout_ms),
         });
     }
+    unit.pid_file = spec.pid_file.as_deref().map(PathBuf::from);
     unit.stop_signal = parse::<StopSignal>("stop_signal", &spec.stop_signal)?;
     unit.policy = policy(spec)?;
     Ok(unit)

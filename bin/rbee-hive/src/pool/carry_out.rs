@@ -121,6 +121,7 @@ fn is_same(a: &UnitSpec, b: &UnitSpec) -> bool {
         && a.listen == b.listen
         && a.readiness == b.readiness
         && a.health == b.health
+        && a.pid_file == b.pid_file
         && a.stop_signal == b.stop_signal
         && a.policy == b.policy
 }

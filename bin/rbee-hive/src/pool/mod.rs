@@ -16,8 +16,6 @@ mod handle;
 mod open;
 mod prepare;
 mod system_ports;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,7 +36,7 @@ use self::prepare::{News, Report, Ticket};
 use self::system_ports::SystemPorts;
 use crate::reconcile::{self, Told};
 use crate::state::StateFiles;
-use crate::view::{Ahead, View, WorkerView};
+use crate::view::{Ahead, View, WorkerView, is_live};
 
 /// The task's state.
 struct Task {
@@ -226,7 +224,7 @@ impl Task {
 
     fn port(&mut self, id: &ReplicaId) -> Result<u16, String> {
         let status = self.status(id);
-        let is_live = status.as_ref().is_some_and(|status| status.pid.is_some());
+        let is_live = status.as_ref().is_some_and(is_live);
         if let Some(port) = self.ports.get(id).filter(|_| is_live) {
             // Busy, and by the worker itself.
             return Ok(port);

@@ -16,7 +16,7 @@ fn worker(engine: Engine, model: bool) -> WorkerAssignment {
             engine,
             env: BTreeMap::from([("WHERE".to_owned(), "{run_dir}/{name}".to_owned())]),
             working_dir: Some("/srv".into()),
-            pid_file: None,
+            pid_file: Some("/run/x.pid".into()),
             start_timeout_ms: 1_000,
             stop_timeout_ms: 2_000,
             stop_signal: "INT".into(),
@@ -86,6 +86,7 @@ fn a_missing_engine_is_unavailable_and_a_missing_model_is_wrong() {
     assert!(!error.is_unavailable() && error == UnitError::NoModel);
 }
 
+/// HIVE-10
 #[test]
 fn any_other_command_is_filled_in_and_never_sees_the_token() {
     let worker = worker(command(&["serve", "-m", "{model_path}", "--port={port}", "{\"r\":{replica}}"]), true);
@@ -98,7 +99,7 @@ fn any_other_command_is_filled_in_and_never_sees_the_token() {
     assert_eq!(unit.readiness, Readiness::Probe(Probe::Http { address: Some(own), path: "/health".into() }));
     let health = unit.health.unwrap();
     assert_eq!(health.probe, Probe::Exec { command: vec!["check".into(), "7855".into()] });
-    assert_eq!(unit.stop_signal, StopSignal::Int);
+    assert_eq!((unit.stop_signal, unit.pid_file), (StopSignal::Int, Some("/run/x.pid".into())));
     assert_eq!(unit.policy.restart.policy, Policy::OnFailure);
     assert_eq!((unit.policy.start_timeout_ms, unit.policy.health_failures_max), (1_000, 5));
 }

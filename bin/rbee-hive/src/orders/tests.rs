@@ -1,0 +1,94 @@
+//! Verbs by table, and what outlives a restart.
+
+use super::*;
+use crate::reconcile::tests::worker;
+
+fn configured(replicas: u32, desired: Desired) -> BTreeMap<String, Configured> {
+    let template = worker("w", 0, desired);
+    BTreeMap::from([("w".to_owned(), Configured { template, replicas })])
+}
+
+fn target(text: &str) -> WorkerRef {
+    text.parse().unwrap()
+}
+
+fn desired(orders: &Orders) -> Vec<Desired> {
+    orders.assignment().workers.iter().map(|worker| worker.desired).collect()
+}
+
+#[test]
+fn verbs_change_what_is_wanted_and_only_then_the_generation() {
+    use Desired::{Killed, Running, Stopped};
+    let cases = [
+        (Running, Verb::Start, Phase::Running, false, Running),
+        (Running, Verb::Start, Phase::Failed, true, Running),
+        (Running, Verb::Start, Phase::Restarting, false, Running),
+        (Running, Verb::Retry, Phase::Restarting, true, Running),
+        (Running, Verb::Retry, Phase::Running, false, Running),
+        (Running, Verb::Restart, Phase::Running, true, Running),
+        (Running, Verb::Stop, Phase::Running, true, Stopped),
+        (Running, Verb::Kill, Phase::Running, true, Killed),
+        (Stopped, Verb::Stop, Phase::Stopped, false, Stopped),
+        (Stopped, Verb::Kill, Phase::Stopped, false, Stopped),
+        (Stopped, Verb::Kill, Phase::Stopping, true, Killed),
+        (Killed, Verb::Start, Phase::Stopped, true, Running),
+    ];
+    for (before, verb, phase, changed, after) in cases {
+        let mut orders = Orders::new(configured(1, before), None);
+        let edit = orders.verb(&target("w"), verb, false, |_| phase).unwrap();
+        assert_eq!((edit.changed, desired(&orders)), (changed, vec![after]), "{before:?} {verb} {phase}");
+        assert_eq!(orders.assignment().generation, 1 + u64::from(changed));
+    }
+}
+
+#[test]
+fn only_the_replica_named_is_meant() {
+    let mut orders = Orders::new(configured(3, Desired::Running), None);
+    let edit = orders.verb(&target("w/1"), Verb::Stop, true, |_| Phase::Running).unwrap();
+    assert_eq!(edit.targets, [ReplicaId { name: "w".into(), replica: 1 }]);
+    assert_eq!(desired(&orders), [Desired::Running, Desired::Killed, Desired::Running]);
+    for text in ["w/3", "v"] {
+        let error = orders.verb(&target(text), Verb::Stop, false, |_| Phase::Running).unwrap_err();
+        assert_eq!(error.code, ErrorCode::WorkerNotFound, "{text}");
+    }
+}
+
+#[test]
+fn scale_adds_removes_and_remembers_down_to_none() {
+    let mut orders = Orders::new(configured(1, Desired::Stopped), None);
+    assert!(orders.scale("w", 2).unwrap().changed);
+    assert_eq!(desired(&orders), [Desired::Running, Desired::Running]);
+    assert!(!orders.scale("w", 2).unwrap().changed);
+    let down = orders.scale("w", 0).unwrap();
+    assert_eq!((down.changed, down.targets.len(), down.gone.len()), (true, 0, 2));
+    assert_eq!(orders.scale("w", 1).unwrap().targets.len(), 1);
+    assert_eq!(orders.scale("v", 1).unwrap_err().code, ErrorCode::WorkerNotFound);
+    assert_eq!(orders.scale("w", 100_000).unwrap_err().code, ErrorCode::InvalidParameter);
+}
+
+#[test]
+fn verbs_outlive_a_restart_until_the_config_says_something_new() {
+    let mut orders = Orders::new(configured(2, Desired::Running), None);
+    orders.verb(&target("w/0"), Verb::Stop, false, |_| Phase::Running).unwrap();
+    orders.verb(&target("w/1"), Verb::Restart, false, |_| Phase::Running).unwrap();
+    let text = serde_json::to_string(&orders.to_stored()).unwrap();
+    let stored: StoredOrders = serde_json::from_str(&text).unwrap();
+
+    let again = Orders::new(configured(2, Desired::Running), Some(&stored));
+    assert_eq!(again.assignment(), orders.assignment(), "nothing changed: the same generation");
+
+    let other = Orders::new(configured(3, Desired::Stopped), Some(&stored));
+    assert_eq!(desired(&other), [Desired::Stopped; 3]);
+    assert_eq!(other.assignment().generation, orders.assignment().generation + 1);
+    assert_eq!(other.assignment().workers[1].restart_generation, 1, "orders carried out stay carried out");
+}
+
+#[test]
+fn an_assignment_of_queen_is_no_start() {
+    let orders = Orders::new(configured(1, Desired::Running), None);
+    let mut stored = orders.to_stored();
+    stored.assignment.fleet_id = "f".into();
+    stored.assignment.generation = 40;
+    let own = Orders::new(configured(1, Desired::Running), Some(&stored));
+    assert_eq!(own.assignment().generation, 1);
+}
