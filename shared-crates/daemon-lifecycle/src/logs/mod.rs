@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-pub(crate) use fifo::{create as create_fifo, open_for_daemon};
+pub(crate) use fifo::open_for_daemon;
 pub use follower::LogFollower;
 
 /// Requests that may wait for a log task.

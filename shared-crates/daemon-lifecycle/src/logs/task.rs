@@ -33,7 +33,6 @@ pub(super) struct Task {
 
 /// One FIFO, and whether there may be something in it that was not looked at.
 struct Source {
-    stream: Stream,
     fifo: FifoReader,
     has_news: bool,
 }
@@ -48,13 +47,13 @@ struct Stuck {
 
 impl Task {
     pub(super) fn open(config: LogConfig, inbox: mpsc::Receiver<Request>) -> io::Result<Self> {
-        let source = |path: &Path, stream| -> io::Result<Source> {
+        let source = |path: &Path| -> io::Result<Source> {
             fifo::create(path)?;
             // Its last reader may have left something.
-            Ok(Source { stream, fifo: FifoReader::open(path, config.fifo_bytes)?, has_news: true })
+            Ok(Source { fifo: FifoReader::open(path, config.fifo_bytes)?, has_news: true })
         };
-        let out = source(&config.out, Stream::Out)?;
-        let err = source(&config.err, Stream::Err)?;
+        let out = source(&config.out)?;
+        let err = source(&config.err)?;
         let file = LogFile::open(&config.file)?;
         let (followers, _) = broadcast::channel(config.follow_lines.max(1));
         Ok(Self { out, err, file, inbox, followers, tail: VecDeque::new(), stuck: None, config })

@@ -21,7 +21,7 @@ mod wait;
 
 pub(crate) use identity::{Process, ProcessIdentity, session_of};
 pub use signal::{StopSignal, UnknownSignal};
-pub(crate) use spawn::{Command, Gated};
+pub(crate) use spawn::Command;
 pub(crate) use spawn_error::SpawnError;
-pub(crate) use tree::{RUN_ID_VARIABLE, kill_session_of_dead, kill_tree};
+pub(crate) use tree::{RUN_ID_VARIABLE, bears_mark_of, kill_session_of_dead, kill_tree};
 pub(crate) use wait::{ExitWatch, readable_until, watch_readable};

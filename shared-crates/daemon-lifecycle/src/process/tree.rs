@@ -31,8 +31,14 @@ pub(crate) fn kill_session_of_dead(leader: &ProcessIdentity, run_id: &str, wait:
     }
     let session = leader.pid;
     let mark = format!("{RUN_ID_VARIABLE}={run_id}");
-    let is_member = |pid: u32, stat: &Stat| stat.session == session && carries(pid, mark.as_bytes());
+    let is_member =
+        |pid: u32, stat: &Stat| stat.session == session && has_env_entry(pid, |entry| entry == mark.as_bytes());
     kill_until_gone(Instant::now() + wait, is_member)
+}
+
+/// Whether the process carries the mark of some run of this unit.
+pub(crate) fn bears_mark_of(pid: u32, unit: &str) -> bool {
+    has_env_entry(pid, |entry| entry.starts_with(format!("{RUN_ID_VARIABLE}={unit}:").as_bytes()))
 }
 
 fn kill_until_gone(until: Instant, is_member: impl Fn(u32, &Stat) -> bool) -> io::Result<bool> {
@@ -80,6 +86,6 @@ fn find(is_member: &impl Fn(u32, &Stat) -> bool) -> io::Result<Vec<OwnedFd>> {
     Ok(found)
 }
 
-fn carries(pid: u32, mark: &[u8]) -> bool {
-    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|env| env.split(|byte| *byte == 0).any(|entry| entry == mark))
+fn has_env_entry(pid: u32, is_meant: impl Fn(&[u8]) -> bool) -> bool {
+    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|env| env.split(|byte| *byte == 0).any(is_meant))
 }

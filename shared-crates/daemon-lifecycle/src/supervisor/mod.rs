@@ -1,39 +1,73 @@
 //! The resident supervisor: a cloneable handle to the one task that owns all units.
+//!
+//! ```text
+//!            open: lock, find live processes          apply: adopt the declared, stop the others
+//!  ┌────────┐ ───────────────────────────▶ ┌─────────┐ ─────────────────────────────────▶ ┌─────────────┐
+//!  │ Closed │                              │ Waiting │                                    │ Supervising │─┐ apply, start,
+//!  └────────┘ ◀─────────────────────────── └────┬────┘                                    └──────┬──────┘◀┘ stop, …
+//!      ▲  ▲     detach: processes stay          │ shutdown                        detach │       │ shutdown
+//!      │  └─────────────────────────────────────┼────────────────────────────────────────┘       │
+//!      │                                   ┌────▼─────┐                                          │
+//!      └───────────────────────────────────┤ Stopping │◀─────────────────────────────────────────┘
+//!           nothing is left                └──────────┘
+//! ```
+//!
+//! A supervisor that is killed comes back by `open`: its processes have gone on meanwhile.
 
+mod apply;
+mod carry_out;
 mod config;
+mod entry;
 mod error;
+mod jobs;
+mod message;
+mod owner;
+mod paths;
 mod spec;
 mod status;
+mod takeover;
 
-use crate::logs::LogFollower;
-use supervision::StopMode;
-use tokio::sync::watch;
+use supervision::{Event, Phase, StopMode, UnitName};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use config::{Bounds, SupervisorConfig};
 pub use error::SupervisorError;
 pub use spec::UnitSpec;
 pub use status::{Snapshot, UnitStatus};
 
+use crate::logs::{LogFollower, Logs};
+use message::Request;
+use owner::Owner;
+use paths::Paths;
+use takeover::Takeover;
+
 /// Result of supervisor operations.
 pub type Result<T, E = SupervisorError> = std::result::Result<T, E>;
 
-/// A handle to a resident supervisor; clones share it.
+/// A handle to a resident supervisor; clones share it. When the last one is dropped, the supervisor detaches.
 #[derive(Debug, Clone)]
 pub struct Supervisor {
+    requests: mpsc::Sender<Request>,
     snapshot: watch::Receiver<Snapshot>,
 }
 
-#[expect(clippy::todo, clippy::unused_async, reason = "signatures first; the bodies are the next commit")]
 impl Supervisor {
-    /// Takes the run directory's lock, adopts the live processes an earlier supervisor left there and clears what is stale.
+    /// Takes the run directory's lock, finds the live processes an earlier supervisor left there and clears what is stale.
     ///
-    /// Adopted processes wait for the first [`apply`](Self::apply): those it declares are taken over, the others are stopped.
+    /// Found processes wait for the first [`apply`](Self::apply): those it declares are adopted, the others are stopped.
     ///
     /// # Errors
     /// [`SupervisorError::Locked`] when another supervisor holds the directory, [`SupervisorError::File`] when its files are
     /// unusable.
-    pub async fn open(_config: SupervisorConfig) -> Result<Self> {
-        todo!()
+    pub async fn open(config: SupervisorConfig) -> Result<Self> {
+        let paths = Paths::new(&config);
+        let looked_at = paths.clone();
+        let found = tokio::task::spawn_blocking(move || Takeover::begin(&looked_at)).await;
+        let found = found.map_err(|_| SupervisorError::Closed)??;
+        let (requests, inbox) = mpsc::channel(config.bounds.queue_max.max(1));
+        let (publisher, snapshot) = watch::channel(Snapshot::default());
+        tokio::spawn(Owner::new(config, paths, found, inbox, publisher)?.run());
+        Ok(Self { requests, snapshot })
     }
 
     /// Declares the whole set of units: new ones are added (stopped), missing ones are stopped and forgotten, changed ones are
@@ -41,56 +75,62 @@ impl Supervisor {
     ///
     /// # Errors
     /// [`SupervisorError::InvalidSpec`]: nothing was applied.
-    pub async fn apply(&self, _units: Vec<UnitSpec>) -> Result<()> {
-        todo!()
+    pub async fn apply(&self, units: Vec<UnitSpec>) -> Result<()> {
+        self.ask(|reply| Request::Apply(units, reply)).await
     }
 
     /// Wants the unit up. Returns when that is accepted; see [`settled`](Self::settled). Starting what runs changes nothing.
     ///
     /// # Errors
     /// [`SupervisorError::UnknownUnit`].
-    pub async fn start(&self, _unit: &str) -> Result<()> {
-        todo!()
+    pub async fn start(&self, unit: &str) -> Result<()> {
+        self.tell(unit, |unit| Event::Start { unit }).await
     }
 
     /// Wants the unit down. Returns when that is accepted. A second stop shortens the wait, never lengthens it.
     ///
     /// # Errors
     /// [`SupervisorError::UnknownUnit`].
-    pub async fn stop(&self, _unit: &str, _mode: StopMode) -> Result<()> {
-        todo!()
+    pub async fn stop(&self, unit: &str, mode: StopMode) -> Result<()> {
+        self.tell(unit, |unit| Event::Stop { unit, mode }).await
     }
 
     /// SIGKILL to the unit's whole tree; the unit stays down.
     ///
     /// # Errors
     /// [`SupervisorError::UnknownUnit`].
-    pub async fn kill(&self, _unit: &str) -> Result<()> {
-        todo!()
+    pub async fn kill(&self, unit: &str) -> Result<()> {
+        self.stop(unit, StopMode::Now).await
     }
 
     /// Stops the unit if it runs and starts it as a new incarnation. Returns when that is accepted.
     ///
     /// # Errors
     /// [`SupervisorError::UnknownUnit`].
-    pub async fn restart(&self, _unit: &str) -> Result<()> {
-        todo!()
+    pub async fn restart(&self, unit: &str) -> Result<()> {
+        self.tell(unit, |unit| Event::Restart { unit }).await
     }
 
     /// Tries a failed or unavailable unit again now; `force` also forgets its counted restarts.
     ///
     /// # Errors
     /// [`SupervisorError::UnknownUnit`].
-    pub async fn retry(&self, _unit: &str, _force: bool) -> Result<()> {
-        todo!()
+    pub async fn retry(&self, unit: &str, force: bool) -> Result<()> {
+        self.tell(unit, |unit| Event::Retry { unit, force }).await
     }
 
     /// Waits until the unit is running, stopped, failed or unavailable: whatever was asked of it is done or has failed.
     ///
     /// # Errors
     /// [`SupervisorError::UnknownUnit`], also when it is forgotten meanwhile.
-    pub async fn settled(&self, _unit: &str) -> Result<UnitStatus> {
-        todo!()
+    pub async fn settled(&self, unit: &str) -> Result<UnitStatus> {
+        let is_settled = |units: &Snapshot| {
+            let settled = [Phase::Running, Phase::Stopped, Phase::Failed, Phase::Unavailable];
+            units.get(unit).is_none_or(|status| settled.contains(&status.phase))
+        };
+        let mut snapshot = self.snapshot.clone();
+        let units = snapshot.wait_for(is_settled).await.map_err(|_| SupervisorError::Closed)?;
+        units.get(unit).cloned().ok_or_else(|| SupervisorError::UnknownUnit { unit: unit.to_owned() })
     }
 
     /// All units, as last observed.
@@ -109,24 +149,25 @@ impl Supervisor {
     ///
     /// # Errors
     /// [`SupervisorError::UnknownUnit`], [`SupervisorError::File`].
-    pub async fn logs(&self, _unit: &str, _lines: usize) -> Result<Vec<String>> {
-        todo!()
+    pub async fn logs(&self, unit: &str, lines: usize) -> Result<Vec<String>> {
+        self.logs_of(unit).await?.last(lines).await.map_err(|source| self.log_error(unit, source))
     }
 
     /// The unit's last `lines` log lines and then every new one, without a gap.
     ///
     /// # Errors
     /// [`SupervisorError::UnknownUnit`], [`SupervisorError::File`].
-    pub async fn follow(&self, _unit: &str, _lines: usize) -> Result<LogFollower> {
-        todo!()
+    pub async fn follow(&self, unit: &str, lines: usize) -> Result<LogFollower> {
+        self.logs_of(unit).await?.follow(lines).await.map_err(|source| self.log_error(unit, source))
     }
 
-    /// Stops every unit, removes every file and closes the supervisor. Returns when nothing is left.
+    /// Stops every unit, removes every file and closes the supervisor. Returns when nothing is left. A second shutdown with
+    /// [`StopMode::Now`] cuts the first one short.
     ///
     /// # Errors
-    /// [`SupervisorError::Closed`] when it was closed before.
-    pub async fn shutdown(&self, _mode: StopMode) -> Result<()> {
-        todo!()
+    /// [`SupervisorError::Closed`] when it was closed before, [`SupervisorError::File`] when a file could not be removed.
+    pub async fn shutdown(&self, mode: StopMode) -> Result<()> {
+        self.ask(|reply| Request::Shutdown(mode, reply)).await
     }
 
     /// Closes the supervisor and leaves all processes and their state files to the next one.
@@ -134,6 +175,27 @@ impl Supervisor {
     /// # Errors
     /// [`SupervisorError::Closed`] when it was closed before.
     pub async fn detach(&self) -> Result<()> {
-        todo!()
+        self.ask(Request::Detach).await
+    }
+
+    async fn tell(&self, unit: &str, event: impl FnOnce(UnitName) -> Event) -> Result<()> {
+        let unit = UnitName::new(unit);
+        let event = event(unit.clone());
+        self.ask(|reply| Request::Tell(unit, event, reply)).await
+    }
+
+    async fn logs_of(&self, unit: &str) -> Result<Logs> {
+        self.ask(|reply| Request::Logs(UnitName::new(unit), reply)).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| SupervisorError::Closed)?;
+        answer.await.map_err(|_| SupervisorError::Closed)?
+    }
+
+    fn log_error(&self, unit: &str, source: std::io::Error) -> SupervisorError {
+        let path = self.snapshot.borrow().get(unit).map(|status| status.log_file.clone()).unwrap_or_default();
+        SupervisorError::File { doing: "read", path, source }
     }
 }

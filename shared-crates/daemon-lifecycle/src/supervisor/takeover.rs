@@ -1,0 +1,112 @@
+//! The first look at a run directory: whose is it, what lives there, what is stale.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
+
+use supervision::Incarnation;
+
+use super::paths::{Paths, STATE_EXTENSION};
+use super::{Result, SupervisorError};
+use crate::files;
+use crate::lock::{Lock, LockError};
+use crate::notify::NotifySocket;
+use crate::pid_file::PidFile;
+use crate::process::{Process, bears_mark_of};
+use crate::run::clear_dead_run;
+use crate::state_file::{RunState, StateFile};
+
+/// What was found, and what is held from now on.
+#[derive(Debug)]
+pub(super) struct Takeover {
+    pub(super) lock: Lock,
+    pub(super) notify: NotifySocket,
+    /// Live processes of an earlier supervisor, by unit.
+    pub(super) orphans: BTreeMap<String, Orphan>,
+    /// The last runs of units that are not there any more.
+    pub(super) last_incarnations: BTreeMap<String, Incarnation>,
+}
+
+/// A live process without a supervisor.
+#[derive(Debug)]
+pub(super) struct Orphan {
+    pub(super) process: Process,
+    pub(super) state: RunState,
+}
+
+impl Takeover {
+    pub(super) fn begin(paths: &Paths) -> Result<Self> {
+        for dir in [&paths.run_dir, &paths.log_dir] {
+            files::make_private_dir(dir).map_err(|source| error("create", dir, source))?;
+        }
+        let lock = Lock::try_acquire(&paths.lock).map_err(|failure| match failure {
+            LockError::Held { holder } => SupervisorError::Locked { path: paths.lock.clone(), holder },
+            LockError::File(source) => error("lock", &paths.lock, source),
+        })?;
+        let notify = NotifySocket::bind(&paths.notify).map_err(|source| error("bind", &paths.notify, source))?;
+        let mut found = Self { lock, notify, orphans: BTreeMap::new(), last_incarnations: BTreeMap::new() };
+        found.look_around(paths)?;
+        Ok(found)
+    }
+
+    fn look_around(&mut self, paths: &Paths) -> Result<()> {
+        let failed = |source| error("read", &paths.run_dir, source);
+        let mut fifos = Vec::new();
+        for entry in fs::read_dir(&paths.run_dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let path = entry.path();
+            let unit = path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
+            let Some(unit) = unit else { continue };
+            if entry.file_type().map_err(failed)?.is_fifo() {
+                fifos.push((unit, path));
+            } else if path.extension().is_some_and(|extension| extension == STATE_EXTENSION) {
+                self.look_at(&unit, &path, paths)?;
+            }
+        }
+        // What a dead unit left in a FIFO died with its last reader; a declared unit gets new ones.
+        for (_, path) in fifos.iter().filter(|(unit, _)| !self.orphans.contains_key(unit)) {
+            files::remove(path).map_err(|source| error("remove", path, source))?;
+        }
+        Ok(())
+    }
+
+    fn look_at(&mut self, unit: &str, path: &Path, paths: &Paths) -> Result<()> {
+        match StateFile::read(path) {
+            StateFile::Missing => Ok(()),
+            StateFile::Unreadable(source) => Err(error("read", path, source)),
+            StateFile::Garbage(problem) => self.clear_garbage(unit, path, &problem, paths),
+            StateFile::State(state) => {
+                let process = Process::open(&state.process).map_err(|source| error("verify", path, source))?;
+                if let Some(process) = process {
+                    tracing::info!(unit, pid = process.pid(), "found a live process of an earlier supervisor");
+                    self.orphans.insert(unit.to_owned(), Orphan { process, state: *state });
+                    return Ok(());
+                }
+                tracing::info!(unit, pid = state.process.pid, "its process is gone; clearing what it left");
+                let files = paths.run_files(unit, Some(&state.pid_file));
+                clear_dead_run(&files, Some(&state)).map_err(|source| error("clear", path, source))?;
+                self.last_incarnations.insert(unit.to_owned(), Incarnation::new(state.incarnation));
+                Ok(())
+            }
+        }
+    }
+
+    /// A state that says nothing may stand for a process that runs: then a second one must not be started beside it.
+    fn clear_garbage(&self, unit: &str, path: &Path, problem: &str, paths: &Paths) -> Result<()> {
+        let files = paths.run_files(unit, None);
+        if let PidFile::Pid(pid) = PidFile::read(&files.pid)
+            && bears_mark_of(pid, unit)
+        {
+            let reason = format!("{problem}; process {pid} of unit {unit} still runs: stop it, then remove this file");
+            return Err(error("trust", path, io::Error::new(io::ErrorKind::InvalidData, reason)));
+        }
+        tracing::warn!(unit, file = %path.display(), problem, "removing a state that says nothing");
+        files.remove().map_err(|source| error("remove", path, source))
+    }
+}
+
+fn error(doing: &'static str, path: &Path, source: io::Error) -> SupervisorError {
+    SupervisorError::File { doing, path: path.to_owned(), source }
+}
