@@ -26,5 +26,5 @@ pub use logs::LogFollower;
 pub use manager::{DaemonConfig, DaemonError, DaemonManager, DaemonStatus};
 pub use probe::{HealthProbe, Probe, Readiness};
 pub use process::{StopSignal, UnknownSignal};
-pub use supervision::{ExitHow, Phase, Policy, Restart, Spec, StopMode};
+pub use supervision::{ExitHow, Phase, Policy, Restart, Spec, StopMode, UnitName};
 pub use supervisor::{Bounds, Snapshot, Supervisor, SupervisorConfig, SupervisorError, UnitSpec, UnitStatus};

@@ -5,3 +5,4 @@
 mod manager;
 mod manager_trouble;
 mod scene;
+mod supervisor;

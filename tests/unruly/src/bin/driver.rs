@@ -1,0 +1,82 @@
+//! Programs around daemon-lifecycle that tests can kill: `driver supervise DIR -- OPTIONS…` and `driver start DIR -- OPTIONS…`.
+//!
+//! The daemon is always `unruly` with these options, ready by notify.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use daemon_lifecycle::{
+    DaemonConfig, DaemonManager, Launch, Phase, Readiness, StopMode, Supervisor, SupervisorConfig, UnitSpec,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match args.split_first() {
+        Some((verb, rest)) if rest.len() >= 2 && rest[1] == "--" => {
+            let (dir, options) = (PathBuf::from(&rest[0]), rest[2..].to_vec());
+            match verb.as_str() {
+                "supervise" => supervise(&dir, options),
+                "start" => start(&dir, options),
+                _ => Err("supervise or start".into()),
+            }
+        }
+        _ => Err("driver VERB DIR -- OPTIONS…".into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&format!("error {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Supervises one unit named `it` until SIGTERM.
+#[tokio::main(flavor = "current_thread")]
+async fn supervise(dir: &Path, options: Vec<String>) -> Outcome {
+    let supervisor = Supervisor::open(SupervisorConfig::new(dir.join("run"), dir.join("logs"))).await?;
+    let mut spec = UnitSpec::new("it", Launch::new(unruly()?, options));
+    spec.readiness = Readiness::Notify;
+    spec.policy.restart.backoff_min_ms = 1;
+    supervisor.apply(vec![spec]).await?;
+    supervisor.start("it").await?;
+    tell("accepted");
+    let status = supervisor.settled("it").await?;
+    if status.phase != Phase::Running {
+        return Err(format!("{:?}", status.reason).into());
+    }
+    tell(&format!("running {}", status.pid.unwrap_or_default()));
+    signal(SignalKind::terminate())?.recv().await;
+    supervisor.shutdown(StopMode::Graceful).await?;
+    Ok(())
+}
+
+fn start(dir: &Path, options: Vec<String>) -> Outcome {
+    let manager = DaemonManager::new(DaemonConfig {
+        binary_path: unruly()?,
+        args: options,
+        pid_file: dir.join("run/it.pid"),
+        working_dir: None,
+        env: std::collections::HashMap::new(),
+        startup_timeout_secs: 30,
+        shutdown_timeout_secs: 30,
+    });
+    let pid = manager.with_log_file(dir.join("out.log")).with_readiness(Readiness::Notify).start()?;
+    tell(&format!("running {pid}"));
+    Ok(())
+}
+
+/// The daemon stands beside us.
+fn unruly() -> std::io::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("unruly"))
+}
+
+fn tell(text: &str) {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout().lock();
+    // A test that does not listen any more has seen enough.
+    let _ = stdout.write_all(format!("{text}\n").as_bytes()).and_then(|()| stdout.flush());
+}
