@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use daemon_lifecycle::{StopMode, SupervisorError, UnitSpec};
 use rbee_api::{Phase, ReplicaId};
 
+use super::prepare::chain;
 use super::{Preparation, Stage, Task, Unit};
 use crate::reconcile::Operation;
 use crate::state::{UnitRecord, UnitRecords};
@@ -57,7 +58,11 @@ impl Task {
                 Err(error) => {
                     tracing::error!(error = &error as &dyn std::error::Error, "cannot tell the supervisor");
                     (self.told, self.units) = (told_before, units_before);
-                    return runs.iter().map(|run| run.id().clone()).collect();
+                    let concerned: BTreeSet<_> = declarations.iter().chain(runs).map(|o| o.id().clone()).collect();
+                    for id in &concerned {
+                        self.block(id, chain(&error));
+                    }
+                    return concerned;
                 }
             }
         }

@@ -129,7 +129,7 @@ fn blocked(model: &ModelSpec, error: &dyn Error) -> News {
 }
 
 /// An error with everything that caused it.
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
