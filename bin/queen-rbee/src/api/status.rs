@@ -1,0 +1,126 @@
+//! The whole tree, as far as it is known: what hives said last, and what is not heard of said so.
+
+use std::time::Instant;
+
+use axum::extract::State;
+use rbee_api::{Desired, FleetStatus, HiveStatus, Phase, QueenStatus, ReplicaId, WorkerAssignment, WorkerStatus};
+use rbee_runtime::http::Json;
+
+use super::Api;
+use crate::fleet::{HiveView, View};
+use crate::lease::LeaseState;
+
+pub(super) async fn status(State(api): State<Api>) -> Json<FleetStatus> {
+    Json(fleet_status(&api))
+}
+
+/// The tree as it is now.
+pub(super) fn fleet_status(api: &Api) -> FleetStatus {
+    let view = api.registry.view();
+    let queen = QueenStatus {
+        phase: if api.stopping.is_draining() { Phase::Stopping } else { Phase::Running },
+        pid: Some(std::process::id()),
+        url: api.about.url.clone(),
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        uptime_s: api.about.started.elapsed().as_secs_f64(),
+        restarts: api.about.restarts,
+    };
+    let now = Instant::now();
+    let mut hives: Vec<HiveStatus> =
+        view.hives.iter().map(|(name, hive)| hive_status(&view, name, hive, now)).collect();
+    if let Some(local) = &api.local_hive {
+        local.merge_into(&mut hives);
+    }
+    FleetStatus { queen: Some(queen), hives }
+}
+
+fn hive_status(view: &View, name: &str, hive: &HiveView, now: Instant) -> HiveStatus {
+    let record = view.desired.hives.get(name);
+    let heartbeat = hive.heartbeat.as_deref();
+    let alive = hive.lease == LeaseState::Alive;
+    let stopping = heartbeat.is_some_and(|heartbeat| heartbeat.stopping);
+    let silent_s = now.saturating_duration_since(hive.renewed).as_secs_f64();
+    let reason = match (alive, stopping, heartbeat) {
+        (true, false, _) => None,
+        (_, true, _) => Some("it said that it is stopping".to_owned()),
+        (false, false, Some(_)) => Some(format!("no heartbeat for {silent_s:.0} s")),
+        (false, false, None) => Some(format!("not heard of since {}", wall_clock(hive.heard_ms))),
+    };
+    let workers = record.map(|record| record.workers.as_slice()).unwrap_or_default();
+    HiveStatus {
+        name: name.to_owned(),
+        phase: match (alive, stopping) {
+            (true, false) => Phase::Running,
+            (_, true) if hive.lease != LeaseState::Lost => Phase::Stopping,
+            _ => Phase::Unavailable,
+        },
+        // The pid of a process that is not heard of would be a guess.
+        pid: heartbeat.filter(|_| alive).map(|heartbeat| heartbeat.pid),
+        url: record.map(|record| record.url.clone()).unwrap_or_default(),
+        generation: heartbeat.map_or(0, |heartbeat| heartbeat.generation),
+        uptime_s: heartbeat.filter(|_| alive).map_or(0.0, |heartbeat| heartbeat.uptime_s + silent_s),
+        restarts: 0,
+        reason,
+        workers: workers_of(hive, workers),
+    }
+}
+
+/// What runs there, whether it shall or not, and what shall run there and is not reported yet.
+fn workers_of(hive: &HiveView, assigned: &[WorkerAssignment]) -> Vec<WorkerStatus> {
+    let reported = hive.heartbeat.iter().flat_map(|heartbeat| heartbeat.workers.iter().cloned());
+    let missing = assigned.iter().filter(|worker| hive.worker(&worker.id).is_none()).map(not_reported);
+    let mut workers: Vec<WorkerStatus> = reported.chain(missing).collect();
+    workers.sort_by(|a, b| (&a.name, a.replica).cmp(&(&b.name, b.replica)));
+    if hive.lease != LeaseState::Alive {
+        for worker in &mut workers {
+            worker.reason.get_or_insert_with(|| "as last heard of; its hive is silent".to_owned());
+        }
+    }
+    workers
+}
+
+/// One replica, as far as it is known.
+pub(super) fn worker_status(view: &View, id: &ReplicaId) -> WorkerStatus {
+    let home = view.desired.placement.get(id);
+    let reported = home.and_then(|home| view.hives.get(home)).and_then(|hive| hive.worker(id));
+    if let Some(status) = reported {
+        return status.clone();
+    }
+    match view.desired.assigned(id) {
+        Some((_, assigned)) => not_reported(assigned),
+        None => blank(id, Phase::Stopped, "no hive is there to run it"),
+    }
+}
+
+fn not_reported(assigned: &WorkerAssignment) -> WorkerStatus {
+    let status = match assigned.desired {
+        Desired::Running => blank(&assigned.id, Phase::Starting, "its hive has not taken it up yet"),
+        Desired::Stopped | Desired::Killed => blank(&assigned.id, Phase::Stopped, "its hive has not taken it up yet"),
+    };
+    WorkerStatus { model: assigned.model.as_ref().map(|model| model.name.clone()), ..status }
+}
+
+fn blank(id: &ReplicaId, phase: Phase, reason: &str) -> WorkerStatus {
+    WorkerStatus {
+        name: id.name.clone(),
+        replica: id.replica,
+        phase,
+        pid: None,
+        port: None,
+        model: None,
+        incarnation: 0,
+        restarts: 0,
+        uptime_s: 0.0,
+        rss_bytes: 0,
+        cpu_percent: 0.0,
+        health: None,
+        reason: Some(reason.to_owned()),
+        last_log_lines: Vec::new(),
+        restart_generation: 0,
+        own_engine: false,
+    }
+}
+
+fn wall_clock(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| "an unknown time".to_owned(), |time| time.to_string())
+}

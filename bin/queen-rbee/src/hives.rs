@@ -1,0 +1,212 @@
+//! This machine's hive: queen's supervisor starts it, restarts it when it dies, adopts it when queen herself has died.
+
+use daemon_lifecycle::{StopMode, Supervisor, SupervisorError, UnitSpec, UnitStatus};
+use rbee_api::{HiveStatus, Phase};
+use rbee_runtime::config::Config;
+
+/// The hive that queen keeps; clones share it.
+#[derive(Debug, Clone)]
+pub struct LocalHive {
+    name: String,
+    supervisor: Supervisor,
+}
+
+impl LocalHive {
+    /// Starts the hive that `unit` describes, or takes over the one that runs.
+    ///
+    /// # Errors
+    /// As [`Supervisor::apply`] and [`Supervisor::start`]. A hive that cannot be started is no error: its status
+    /// says so.
+    pub async fn start(supervisor: Supervisor, unit: UnitSpec) -> Result<Self, SupervisorError> {
+        let name = unit.name.clone();
+        supervisor.apply(vec![unit]).await?;
+        supervisor.start(&name).await?;
+        let hive = Self { name, supervisor };
+        tokio::spawn(hive.clone().log_phases());
+        Ok(hive)
+    }
+
+    /// Ends the hive, and with it its workers; returns when nothing of it is left.
+    ///
+    /// # Errors
+    /// As [`Supervisor::shutdown`].
+    pub async fn stop(&self, now: bool) -> Result<(), SupervisorError> {
+        // Now is still a signal the hive can pass on: killed, it would leave its workers running.
+        let mode = if now { StopMode::Within { timeout_ms: NOW_TIMEOUT_MS } } else { StopMode::Graceful };
+        self.supervisor.shutdown(mode).await
+    }
+
+    /// Leaves the hive running for the next queen.
+    ///
+    /// # Errors
+    /// As [`Supervisor::detach`].
+    pub async fn detach(&self) -> Result<(), SupervisorError> {
+        self.supervisor.detach().await
+    }
+
+    /// Adds what the supervisor knows to what heartbeats say.
+    pub fn merge_into(&self, hives: &mut Vec<HiveStatus>) {
+        let Some(unit) = self.supervisor.snapshot().get(&self.name).cloned() else { return };
+        merge(&unit, hives);
+    }
+
+    /// A line in the log for each phase the hive goes through.
+    async fn log_phases(self) {
+        let mut snapshots = self.supervisor.subscribe();
+        let mut last = None;
+        loop {
+            let unit = snapshots.borrow_and_update().get(&self.name).cloned();
+            if let Some(unit) = unit
+                && last.replace((unit.phase, unit.incarnation)) != Some((unit.phase, unit.incarnation))
+            {
+                let (pid, adopted) = (unit.pid, unit.adopted);
+                match unit.reason {
+                    Some(reason) => tracing::warn!(hive = self.name, phase = %unit.phase, pid, reason, "hive"),
+                    None => tracing::info!(hive = self.name, phase = %unit.phase, pid, adopted, "hive"),
+                }
+            }
+            if snapshots.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// What a hive gets to end its workers when queen is in a hurry.
+const NOW_TIMEOUT_MS: u64 = 5_000;
+
+fn merge(unit: &UnitStatus, hives: &mut Vec<HiveStatus>) {
+    let known = hives.iter_mut().find(|hive| hive.name == unit.name);
+    let heard_of = known.as_ref().is_some_and(|hive| hive.generation > 0 || hive.phase == Phase::Running);
+    let hive = match known {
+        Some(hive) => hive,
+        None => {
+            hives.push(blank(unit));
+            hives.sort_by(|a, b| a.name.cmp(&b.name));
+            let Some(hive) = hives.iter_mut().find(|hive| hive.name == unit.name) else { return };
+            hive
+        }
+    };
+    hive.restarts = unit.restarts;
+    hive.pid = unit.pid;
+    match phase(unit.phase) {
+        // Ready by its own word; whether it talks to queen is for its heartbeats to say.
+        Phase::Running if heard_of => {}
+        Phase::Running => {
+            hive.phase = Phase::Starting;
+            hive.reason = Some("no heartbeat yet".to_owned());
+        }
+        phase => {
+            hive.phase = phase;
+            hive.reason = unit.reason.clone().or_else(|| hive.reason.take());
+        }
+    }
+}
+
+fn blank(unit: &UnitStatus) -> HiveStatus {
+    HiveStatus {
+        name: unit.name.clone(),
+        phase: Phase::Stopped,
+        pid: None,
+        url: unit.listen.map(|addr| format!("http://{addr}")).unwrap_or_default(),
+        generation: 0,
+        uptime_s: unit.uptime().map_or(0.0, |uptime| uptime.as_secs_f64()),
+        restarts: 0,
+        reason: None,
+        workers: Vec::new(),
+    }
+}
+
+const fn phase(phase: daemon_lifecycle::Phase) -> Phase {
+    match phase {
+        daemon_lifecycle::Phase::Stopped => Phase::Stopped,
+        daemon_lifecycle::Phase::Starting => Phase::Starting,
+        daemon_lifecycle::Phase::Running => Phase::Running,
+        daemon_lifecycle::Phase::Stopping => Phase::Stopping,
+        daemon_lifecycle::Phase::Restarting => Phase::Restarting,
+        daemon_lifecycle::Phase::Failed => Phase::Failed,
+        daemon_lifecycle::Phase::Unavailable => Phase::Unavailable,
+    }
+}
+
+/// Whether queen keeps this machine's hive: it starts by itself here and has no other queen.
+#[must_use]
+pub fn is_ours(config: &Config, listen_port: u16) -> bool {
+    let of_other_queen = config.hive.queen.as_deref().is_some_and(|url| {
+        let Ok(url) = reqwest::Url::parse(url) else { return true };
+        let host = url.host_str().unwrap_or_default();
+        let here = host == "localhost"
+            || host
+                .trim_matches(['[', ']'])
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback() || ip == config.queen.listen.ip());
+        // `--listen` moves queen, not the config that both read.
+        let port = url.port_or_known_default();
+        !here || (port != Some(listen_port) && port != Some(config.queen.listen.port()))
+    });
+    if config.starts_hive() && of_other_queen {
+        tracing::warn!(
+            hive = config.hive.name,
+            queen = config.hive.queen,
+            "the hive of this machine belongs to another queen: it is not started here"
+        );
+    }
+    config.starts_hive() && !of_other_queen
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_hive_is_ours_unless_it_names_another_queen_or_stays_down() {
+        for (text, ours) in [
+            ("", true),
+            ("[hive]\nqueen = \"http://127.0.0.1:7833\"", true),
+            ("[hive]\nqueen = \"http://localhost:4000\"", true),
+            ("[hive]\nqueen = \"http://127.0.0.1:9999\"", false),
+            ("[hive]\nqueen = \"http://10.0.0.9:7833\"", false),
+            ("role = \"leecher\"", false),
+            ("role = \"worker\"", true),
+            ("[hive]\nauto_start = false", false),
+        ] {
+            let config = Config::parse(text, Path::new("rbee.toml")).unwrap();
+            assert_eq!(is_ours(&config, 4000), ours, "{text}");
+        }
+    }
+
+    fn unit(phase: daemon_lifecycle::Phase, reason: Option<&str>) -> UnitStatus {
+        UnitStatus {
+            name: "local".into(),
+            phase,
+            pid: Some(7),
+            incarnation: 1,
+            restarts: 2,
+            started_at: None,
+            ready: false,
+            reason: reason.map(str::to_owned),
+            log_tail: Vec::new(),
+            health: None,
+            status_text: None,
+            listen: "127.0.0.1:1".parse().ok(),
+            log_file: "x".into(),
+            adopted: false,
+        }
+    }
+
+    #[test]
+    fn the_supervisor_knows_better_what_does_not_run() {
+        let mut hives = Vec::new();
+        merge(&unit(daemon_lifecycle::Phase::Unavailable, Some("no such program")), &mut hives);
+        assert_eq!((hives[0].phase, hives[0].reason.as_deref()), (Phase::Unavailable, Some("no such program")));
+        merge(&unit(daemon_lifecycle::Phase::Running, None), &mut hives);
+        assert_eq!(hives[0].phase, Phase::Starting, "it has not been heard of");
+        hives[0].phase = Phase::Running;
+        hives[0].generation = 1;
+        merge(&unit(daemon_lifecycle::Phase::Running, None), &mut hives);
+        assert_eq!((hives[0].phase, hives[0].pid, hives[0].restarts), (Phase::Running, Some(7), 2));
+        assert_eq!(hives.len(), 1);
+    }
+}

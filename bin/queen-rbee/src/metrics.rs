@@ -1,0 +1,195 @@
+//! Numbers for `/metrics` (OpenMetrics text, as Prometheus reads it) and for `/health`.
+//!
+//! Labels have bounded values: a model is one of the config's or `unknown`.
+
+use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::StatusCode;
+use jiff::Timestamp;
+use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use rbee_api::{FleetStatus, Phase};
+use tokio::sync::Semaphore;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    model: String,
+    code: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabel {
+    model: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabel {
+    phase: &'static str,
+}
+
+/// All of queen's numbers.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    in_flight: Gauge,
+    queued: Gauge,
+    upstream_failures: Family<KindLabel, Counter>,
+    first_byte: Family<ModelLabel, Histogram, fn() -> Histogram>,
+    hives: Family<PhaseLabel, Gauge>,
+    workers: Family<PhaseLabel, Gauge>,
+    queue: OnceLock<(Arc<Semaphore>, u32)>,
+    last_activity_ms: AtomicI64,
+    errors: AtomicU64,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// What `/health` says besides being alive.
+#[derive(Debug, Clone, Copy)]
+pub struct Activity {
+    /// The last answer.
+    pub last_activity: Option<Timestamp>,
+    /// Requests that wait for a worker.
+    pub queue_depth: u64,
+    /// Answers of 500 and above since the start.
+    pub error_count: u64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Everything at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        // From 1 ms to half a minute, each twice the one before.
+        let first_byte: Family<ModelLabel, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 16)));
+        let mut metrics = Self {
+            registry: Registry::with_prefix("rbee_queen"),
+            requests: Family::default(),
+            in_flight: Gauge::default(),
+            queued: Gauge::default(),
+            upstream_failures: Family::default(),
+            first_byte,
+            hives: Family::default(),
+            workers: Family::default(),
+            queue: OnceLock::new(),
+            last_activity_ms: AtomicI64::new(0),
+            errors: AtomicU64::new(0),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("requests", "Requests answered, by model and status", self.requests.clone());
+        registry.register("requests_in_flight", "Requests being answered or waiting", self.in_flight.clone());
+        registry.register("requests_queued", "Requests waiting for a worker", self.queued.clone());
+        let help = "Attempts at a worker that came to nothing, by kind";
+        registry.register("upstream_failures", help, self.upstream_failures.clone());
+        let help = "Time from a request to the first byte of its answer";
+        registry.register("time_to_first_byte_seconds", help, self.first_byte.clone());
+        registry.register("hives", "Hives by phase", self.hives.clone());
+        registry.register("workers", "Replicas by phase", self.workers.clone());
+    }
+
+    /// Whose free places tell how many wait; the first call counts.
+    pub fn watch_queue(&self, queue: Arc<Semaphore>, places: u32) {
+        let _ = self.queue.set((queue, places));
+    }
+
+    /// One more answer.
+    pub fn answered(&self, model: Option<&str>, status: StatusCode) {
+        let model = model.unwrap_or("unknown").to_owned();
+        self.requests.get_or_create(&RequestLabels { model, code: status.as_u16() }).inc();
+        self.last_activity_ms.store(Timestamp::now().as_millisecond(), Ordering::Relaxed);
+        if status.is_server_error() {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A request in flight, until the guard is dropped.
+    pub fn in_flight(&self) -> InFlightGauge {
+        self.in_flight.inc();
+        InFlightGauge(self.in_flight.clone())
+    }
+
+    /// An attempt that came to nothing.
+    pub fn upstream_failure(&self, kind: &'static str) {
+        self.upstream_failures.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// A worker began to answer.
+    pub fn first_byte(&self, model: &str, after: Duration) {
+        self.first_byte.get_or_create(&ModelLabel { model: model.to_owned() }).observe(after.as_secs_f64());
+    }
+
+    /// For `/health`.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        let last_ms = self.last_activity_ms.load(Ordering::Relaxed);
+        Activity {
+            last_activity: Some(last_ms).filter(|ms| *ms > 0).and_then(|ms| Timestamp::from_millisecond(ms).ok()),
+            queue_depth: self.queue_depth(),
+            error_count: self.errors.load(Ordering::Relaxed),
+        }
+    }
+
+    fn queue_depth(&self) -> u64 {
+        self.queue
+            .get()
+            .map_or(0, |(queue, places)| u64::from(*places).saturating_sub(queue.available_permits() as u64))
+    }
+
+    /// The text for Prometheus.
+    ///
+    /// # Errors
+    /// When a number cannot be written as text.
+    pub fn render(&self, fleet: &FleetStatus) -> Result<String, fmt::Error> {
+        self.queued.set(self.queue_depth().cast_signed());
+        count(&self.hives, &fleet.hives.iter().map(|hive| hive.phase).collect::<Vec<_>>());
+        count(&self.workers, &fleet.workers().map(|(_, worker)| worker.phase).collect::<Vec<_>>());
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+fn count(family: &Family<PhaseLabel, Gauge>, phases: &[Phase]) {
+    for phase in Phase::ALL {
+        let number = phases.iter().filter(|each| **each == phase).count();
+        let label = PhaseLabel { phase: phase.as_str() };
+        family.get_or_create(&label).set(i64::try_from(number).unwrap_or(i64::MAX));
+    }
+}
+
+/// Counts down when dropped.
+#[derive(Debug)]
+pub struct InFlightGauge(Gauge);
+
+impl Drop for InFlightGauge {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

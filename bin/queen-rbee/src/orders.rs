@@ -1,0 +1,240 @@
+//! What a verb changes in desired state, and which replicas its answer is about. Pure.
+
+use rbee_api::{ApiError, Desired, ErrorCode, Phase, ReplicaId, Verb, VerbRequest, WorkerRef, WorkerStatus};
+
+use crate::desired::{DesiredState, REPLICAS_MAX, Wish, Wishes};
+use crate::fleet::View;
+
+/// Something ordered by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// A verb on the workers named.
+    Verb {
+        /// Which.
+        target: WorkerRef,
+        /// What.
+        verb: Verb,
+        /// How.
+        request: VerbRequest,
+    },
+    /// Another number of replicas.
+    Scale {
+        /// Of which worker.
+        name: String,
+        /// How many.
+        replicas: u32,
+    },
+}
+
+/// What shall come of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// Runs and is ready.
+    Up,
+    /// Does not run.
+    Down,
+    /// Is not there any more.
+    Gone,
+}
+
+/// A replica that an answer waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Which.
+    pub id: ReplicaId,
+    /// Where it was when the order was given.
+    pub hive: Option<String>,
+    /// What shall come of it.
+    pub goal: Goal,
+    /// The run that must be over: the one that was to be restarted.
+    pub not_incarnation: Option<u64>,
+}
+
+/// An order taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ordered {
+    /// Whether it changed anything.
+    pub changed: bool,
+    /// What to wait for.
+    pub targets: Vec<Target>,
+    /// The counter when the order was in force: a hive that has applied this has heard of it.
+    pub since: u64,
+}
+
+/// Puts an order into `state`.
+///
+/// # Errors
+/// No such worker, replica or hive; parameters that make no sense.
+pub fn apply(order: &Order, view: &View, state: &mut DesiredState) -> Result<Ordered, ApiError> {
+    let (changed, targets) = match order {
+        Order::Verb { target, verb, request } => {
+            check_request(*verb, request)?;
+            let wish = wish(&view.wishes, &target.name)?;
+            let ids = matching(target, wish, view)?;
+            let mut changed = false;
+            for id in &ids {
+                changed |= apply_verb(*verb, request, id, wish, view, state);
+            }
+            let goal = match verb {
+                Verb::Stop | Verb::Kill => Goal::Down,
+                Verb::Start | Verb::Restart | Verb::Retry => Goal::Up,
+            };
+            (changed, ids.into_iter().map(|id| (id, goal)).collect())
+        }
+        Order::Scale { name, replicas } => scale(name, *replicas, &view.wishes, state)?,
+    };
+    let restarts = matches!(order, Order::Verb { verb: Verb::Restart, .. });
+    let targets = targets.into_iter().map(|(id, goal)| {
+        let hive = view.desired.placement.get(&id).cloned();
+        let not_incarnation = status(&id, view).filter(|_| restarts).map(|status| status.incarnation);
+        Target { id, hive, goal, not_incarnation }
+    });
+    Ok(Ordered { changed, targets: targets.collect(), since: state.counter })
+}
+
+fn check_request(verb: Verb, request: &VerbRequest) -> Result<(), ApiError> {
+    let misplaced = |param: &str, meant_for: &str| {
+        let message = format!("`{param}` makes no sense with {verb}; it is for {meant_for}");
+        Err(ApiError::new(ErrorCode::InvalidParameter, message).with_param(param))
+    };
+    match verb {
+        Verb::Stop | Verb::Kill | Verb::Start | Verb::Restart if request.force => misplaced("force", "retry"),
+        Verb::Start | Verb::Restart | Verb::Retry if request.now => misplaced("now", "stop"),
+        _ => Ok(()),
+    }
+}
+
+fn apply_verb(
+    verb: Verb,
+    request: &VerbRequest,
+    id: &ReplicaId,
+    wish: &Wish,
+    view: &View,
+    state: &mut DesiredState,
+) -> bool {
+    let was_up = state.desired(id, wish) == Desired::Running;
+    match verb {
+        // To stop at once is to kill.
+        Verb::Stop if request.now => state.order(id, wish, Desired::Killed),
+        // What was killed is down already; killing it again by another name changes nothing.
+        Verb::Stop => was_up && state.order(id, wish, Desired::Stopped),
+        Verb::Kill => was_up && state.order(id, wish, Desired::Killed),
+        Verb::Start => state.order(id, wish, Desired::Running) || (was_up && start_again(id, view, state)),
+        Verb::Restart => {
+            state.order(id, wish, Desired::Running);
+            state.order_restart(id);
+            true
+        }
+        Verb::Retry => {
+            let waits = status(id, view).is_some_and(|status| status.phase == Phase::Restarting);
+            if was_up && request.force && waits {
+                state.order_retry(id);
+                return true;
+            }
+            state.order(id, wish, Desired::Running) || (was_up && start_again(id, view, state))
+        }
+    }
+}
+
+/// Orders one more try where nothing brings a replica up by itself any more, though it shall run.
+fn start_again(id: &ReplicaId, view: &View, state: &mut DesiredState) -> bool {
+    match status(id, view).map(|status| status.phase) {
+        Some(Phase::Failed | Phase::Unavailable | Phase::Stale) => state.order_retry(id),
+        // Ended by itself, with a policy that leaves it so; unless the hive has not come to it yet.
+        Some(Phase::Stopped) if has_applied_all(id, view) => state.order_restart(id),
+        _ => return false,
+    }
+    true
+}
+
+fn has_applied_all(id: &ReplicaId, view: &View) -> bool {
+    let Some(home) = view.desired.placement.get(id) else { return false };
+    let applied = view.hives.get(home).and_then(|hive| hive.heartbeat.as_ref()).map(|heartbeat| heartbeat.generation);
+    applied.is_some() && applied == view.desired.hives.get(home).map(|record| record.generation)
+}
+
+fn status<'v>(id: &ReplicaId, view: &'v View) -> Option<&'v WorkerStatus> {
+    view.hives.get(view.desired.placement.get(id)?)?.worker(id)
+}
+
+type Goals = Vec<(ReplicaId, Goal)>;
+
+fn scale(name: &str, replicas: u32, wishes: &Wishes, state: &mut DesiredState) -> Result<(bool, Goals), ApiError> {
+    let wish = wish(wishes, name)?;
+    if replicas > REPLICAS_MAX {
+        let message = format!("{replicas} replicas are too many: {REPLICAS_MAX} at most");
+        return Err(ApiError::new(ErrorCode::InvalidParameter, message).with_param("replicas"));
+    }
+    let before = state.replicas(name, wish);
+    let changed = state.scale(name, wish, replicas);
+    let goals = (0..before.max(replicas)).map(|replica| {
+        let id = ReplicaId { name: name.to_owned(), replica };
+        let goal = match state.desired(&id, wish) {
+            _ if replica >= replicas => Goal::Gone,
+            Desired::Running => Goal::Up,
+            Desired::Stopped | Desired::Killed => Goal::Down,
+        };
+        (id, goal)
+    });
+    let goals = goals.collect();
+    Ok((changed, goals))
+}
+
+/// The worker of that name.
+///
+/// # Errors
+/// `worker_not_found` with the nearest name.
+pub fn wish<'w>(wishes: &'w Wishes, name: &str) -> Result<&'w Wish, ApiError> {
+    wishes.get(name).ok_or_else(|| {
+        let message = format!("there is no worker `{name}`{}", suggest(name, wishes.keys()));
+        ApiError::new(ErrorCode::WorkerNotFound, message).with_param("name")
+    })
+}
+
+/// The replicas a reference means.
+///
+/// # Errors
+/// When it means none.
+pub fn matching(target: &WorkerRef, wish: &Wish, view: &View) -> Result<Vec<ReplicaId>, ApiError> {
+    if let Some(hive) = &target.hive
+        && !view.hives.contains_key(hive)
+    {
+        let message = format!("there is no hive `{hive}`{}", suggest(hive, view.hives.keys()));
+        return Err(ApiError::new(ErrorCode::HiveNotFound, message).with_param("hive"));
+    }
+    let replicas = view.desired.replicas(&target.name, wish);
+    if let Some(replica) = target.replica
+        && replica >= replicas
+    {
+        let message =
+            format!("worker `{}` has {replicas} replicas, counted from 0: there is no {replica}", target.name);
+        return Err(ApiError::new(ErrorCode::WorkerNotFound, message).with_param("replica"));
+    }
+    let ids: Vec<ReplicaId> = (0..replicas)
+        .map(|replica| ReplicaId { name: target.name.clone(), replica })
+        .filter(|id| {
+            let home = view.desired.placement.get(id).map_or("", String::as_str);
+            target.matches(home, id)
+        })
+        .collect();
+    if ids.is_empty() && target.hive.is_some() {
+        let message = format!("there is no {target}: nothing of that worker is on that hive");
+        return Err(ApiError::new(ErrorCode::WorkerNotFound, message).with_param("hive"));
+    }
+    Ok(ids)
+}
+
+/// "; did you mean …?", or all there are.
+pub fn suggest<'a>(given: &str, known: impl Iterator<Item = &'a String> + Clone) -> String {
+    let nearest = known
+        .clone()
+        .map(|name| (strsim::damerau_levenshtein(given, name), name))
+        .filter(|(distance, name)| *distance <= name.chars().count().max(3) / 3)
+        .min_by_key(|(distance, _)| *distance);
+    let all: Vec<&str> = known.map(String::as_str).collect();
+    match nearest {
+        Some((_, name)) => format!("; did you mean `{name}`?"),
+        None if all.is_empty() => "; there is none at all".to_owned(),
+        None => format!("; there are: {}", all.join(", ")),
+    }
+}

@@ -1,0 +1,196 @@
+//! The one owner of the fleet's state: a task that takes messages in, saves what must be saved, and publishes.
+//!
+//! ```text
+//!   heartbeat ─┐                        changed?
+//!   order ─────┼─▶ Fleet (pure) ─▶ replan ─┬─▶ store.save ─▶ accept ─▶ watch<View> ─▶ long polls, verbs, gateway
+//!   lease end ─┘                           └────────────────────────▶        (all wake at once, nothing polls)
+//! ```
+//!
+//! What is not on disk is not published: a generation that a hive has seen never comes again with other content.
+
+use std::sync::Arc;
+
+use rbee_api::{ApiError, ErrorCode, Heartbeat, HeartbeatReply};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::desired::DesiredState;
+use crate::fleet::{Fleet, Now, View};
+use crate::orders::{self, Order, Ordered};
+use crate::store::{Store, StoreError};
+
+/// Messages that may wait for the owner.
+const MESSAGES_WAITING_MAX: usize = 256;
+
+/// A handle to the owner; clones share it.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    messages: mpsc::Sender<Message>,
+    views: watch::Receiver<Arc<View>>,
+    lease_ttl_ms: u64,
+}
+
+enum Message {
+    Heartbeat { hive: String, heartbeat: Box<Heartbeat>, done: oneshot::Sender<Result<(), ApiError>> },
+    Order { order: Order, done: oneshot::Sender<Result<Ordered, ApiError>> },
+}
+
+impl Registry {
+    /// Starts the owner. It ends when the last handle is dropped.
+    #[must_use]
+    pub fn start(fleet: Fleet, store: Store, lease_ttl_ms: u64) -> Self {
+        let (messages, inbox) = mpsc::channel(MESSAGES_WAITING_MAX);
+        let (publisher, views) = watch::channel(Arc::new(fleet.view(Now::read())));
+        tokio::spawn(Owner { fleet, store, publisher }.run(inbox));
+        Self { messages, views, lease_ttl_ms }
+    }
+
+    /// The present state.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.views.borrow())
+    }
+
+    /// The present state and every later one; a slow reader sees the newest only.
+    #[must_use]
+    pub fn views(&self) -> watch::Receiver<Arc<View>> {
+        self.views.clone()
+    }
+
+    /// Takes in what a hive says.
+    ///
+    /// # Errors
+    /// As [`Fleet::heartbeat`]; queen is about to end.
+    pub async fn heartbeat(&self, hive: &str, heartbeat: Heartbeat) -> Result<HeartbeatReply, ApiError> {
+        let (done, answer) = oneshot::channel();
+        let heartbeat = Box::new(heartbeat);
+        self.send(Message::Heartbeat { hive: hive.to_owned(), heartbeat, done }).await?;
+        answer.await.map_err(|_| ended())??;
+        let view = self.view();
+        Ok(HeartbeatReply {
+            fleet_id: view.desired.fleet_id.clone(),
+            generation: view.desired.hives.get(hive).map_or(0, |record| record.generation),
+            lease_ttl_ms: self.lease_ttl_ms,
+        })
+    }
+
+    /// Puts an order into force; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// As [`orders::apply`]; the store cannot be written; queen is about to end.
+    pub async fn order(&self, order: Order) -> Result<Ordered, ApiError> {
+        let (done, answer) = oneshot::channel();
+        self.send(Message::Order { order, done }).await?;
+        answer.await.map_err(|_| ended())?
+    }
+
+    async fn send(&self, message: Message) -> Result<(), ApiError> {
+        self.messages.send(message).await.map_err(|_| ended())
+    }
+}
+
+fn ended() -> ApiError {
+    ApiError::new(ErrorCode::ShuttingDown, "queen is about to end")
+}
+
+struct Owner {
+    fleet: Fleet,
+    store: Store,
+    publisher: watch::Sender<Arc<View>>,
+}
+
+impl Owner {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        self.replan(Now::read()).await;
+        loop {
+            let deadline = self.fleet.deadline(Now::read());
+            let lease_end = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(message) => self.take(message).await,
+                    None => return,
+                },
+                () = lease_end => self.replan(Now::read()).await,
+            }
+        }
+    }
+
+    async fn take(&mut self, message: Message) {
+        let now = Now::read();
+        match message {
+            Message::Heartbeat { hive, heartbeat, done } => {
+                let taken = self.fleet.heartbeat(now, &hive, *heartbeat);
+                if let Err(error) = &taken {
+                    tracing::warn!(hive, reason = error.message, "refused a heartbeat");
+                } else {
+                    self.replan(now).await;
+                }
+                // Whoever asked may have gone away; what was said holds all the same.
+                let _ = done.send(taken);
+            }
+            Message::Order { order, done } => {
+                let ordered = self.obey(now, &order).await;
+                let _ = done.send(ordered);
+            }
+        }
+    }
+
+    async fn obey(&mut self, now: Now, order: &Order) -> Result<Ordered, ApiError> {
+        let view = self.fleet.view(now);
+        let mut state = (**self.fleet.desired()).clone();
+        let mut ordered = orders::apply(order, &view, &mut state)?;
+        let state = self.fleet.replanned(now, state);
+        ordered.since = state.counter;
+        self.put(now, state).await.map_err(|error| {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "an order could not be saved and is not in force"
+            );
+            ApiError::new(ErrorCode::Internal, format!("the order could not be saved and is not in force: {error}"))
+        })?;
+        if ordered.changed {
+            tracing::info!(?order, "ordered");
+        }
+        Ok(ordered)
+    }
+
+    async fn replan(&mut self, now: Now) {
+        let state = self.fleet.replanned(now, (**self.fleet.desired()).clone());
+        if let Err(error) = self.put(now, state).await {
+            // The next message or lease tries again; until then the plan before holds.
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the new plan could not be saved and is not in force"
+            );
+            self.publisher.send_replace(Arc::new(self.fleet.view(now)));
+        }
+    }
+
+    async fn put(&mut self, now: Now, state: DesiredState) -> Result<(), StoreError> {
+        if state != **self.fleet.desired() {
+            let state = Arc::new(state);
+            self.store.save(Arc::clone(&state)).await?;
+            log_moves(self.fleet.desired(), &state);
+            self.fleet.accept(state);
+        }
+        self.publisher.send_replace(Arc::new(self.fleet.view(now)));
+        Ok(())
+    }
+}
+
+fn log_moves(before: &DesiredState, after: &DesiredState) {
+    for (id, hive) in &after.placement {
+        match before.placement.get(id) {
+            None => tracing::info!(replica = %id, hive, "placed"),
+            Some(old) if old != hive => tracing::warn!(replica = %id, from = old, to = hive, "moved"),
+            Some(_) => {}
+        }
+    }
+    for hive in after.hives.keys().filter(|hive| !before.hives.contains_key(*hive)) {
+        tracing::info!(hive, "a new hive");
+    }
+}

@@ -1,0 +1,123 @@
+//! Whether what was ordered has come about. Pure: success is only what a live hive has reported after it heard
+//! of the order.
+
+use rbee_api::{ApiError, Desired, ErrorCode, Phase, WorkerStatus};
+
+use crate::fleet::{HiveView, View};
+use crate::lease::LeaseState;
+use crate::orders::{Goal, Ordered, Target};
+
+/// How far an order is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Everything is as ordered.
+    Done,
+    /// Not yet.
+    Waiting {
+        /// For what, for people.
+        why: String,
+    },
+    /// It will not come about.
+    Failed(ApiError),
+}
+
+/// How far an order is, by what is known now.
+#[must_use]
+pub fn progress(ordered: &Ordered, view: &View) -> Progress {
+    let mut waiting = None;
+    for target in &ordered.targets {
+        match of_target(target, ordered.since, view) {
+            Progress::Done => {}
+            Progress::Waiting { why } => drop(waiting.get_or_insert(why)),
+            failed @ Progress::Failed(_) => return failed,
+        }
+    }
+    waiting.map_or(Progress::Done, |why| Progress::Waiting { why })
+}
+
+fn of_target(target: &Target, since: u64, view: &View) -> Progress {
+    if let Some(superseded) = superseded(target, view) {
+        return Progress::Failed(superseded);
+    }
+    // Where it is now; what is gone is looked for where it was.
+    let home = view.desired.placement.get(&target.id).or(target.hive.as_ref());
+    let Some(home) = home else {
+        return match target.goal {
+            Goal::Up => waiting(format!("no hive is there to run {}", target.id)),
+            Goal::Down | Goal::Gone => Progress::Done,
+        };
+    };
+    let Some(hive) = view.hives.get(home).filter(|hive| hive.lease == LeaseState::Alive) else {
+        return waiting(format!("hive {home} of {} has not been heard of", target.id));
+    };
+    if !has_heard(home, hive, since, view) {
+        return waiting(format!("hive {home} has not taken up the order for {}", target.id));
+    }
+    let status = hive.worker(&target.id);
+    match (target.goal, status) {
+        (Goal::Up, Some(status)) => up(target, status, view),
+        (Goal::Up, None) => waiting(format!("hive {home} has not begun with {}", target.id)),
+        (Goal::Down | Goal::Gone, None) => Progress::Done,
+        (Goal::Down, Some(status)) if is_down(status.phase) => Progress::Done,
+        (Goal::Down | Goal::Gone, Some(status)) => waiting(format!("{} is {}", target.id, status.phase)),
+    }
+}
+
+/// Whether the hive's newest word comes after the order.
+fn has_heard(name: &str, hive: &HiveView, since: u64, view: &View) -> bool {
+    let Some(heartbeat) = &hive.heartbeat else { return false };
+    // Where the order changed nothing for this hive, its generation did not rise: then the newest there is will do.
+    let newest = view.desired.hives.get(name).map_or(0, |record| record.generation);
+    heartbeat.fleet_id.as_deref() == Some(&view.desired.fleet_id) && heartbeat.generation >= since.min(newest)
+}
+
+fn up(target: &Target, status: &WorkerStatus, view: &View) -> Progress {
+    let ordered = view.desired.orders.get(&target.id).map_or(0, |orders| orders.restart_generation);
+    match status.phase {
+        _ if status.restart_generation < ordered => waiting(format!("{} is about to be restarted", target.id)),
+        Phase::Running if target.not_incarnation == Some(status.incarnation) => {
+            waiting(format!("{} is about to be restarted", target.id))
+        }
+        Phase::Running => Progress::Done,
+        Phase::Failed | Phase::Unavailable => Progress::Failed(failure(target, status)),
+        phase => {
+            let why = status.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            waiting(format!("{} is {phase}{why}{}", target.id, log_lines(status)))
+        }
+    }
+}
+
+const fn is_down(phase: Phase) -> bool {
+    matches!(phase, Phase::Stopped | Phase::Failed | Phase::Unavailable | Phase::Stale)
+}
+
+/// Somebody else has ordered otherwise since.
+fn superseded(target: &Target, view: &View) -> Option<ApiError> {
+    let wish = view.wishes.get(&target.id.name)?;
+    let exists = target.id.replica < view.desired.replicas(&target.id.name, wish);
+    let runs = exists && view.desired.desired(&target.id, wish) == Desired::Running;
+    let as_ordered = match target.goal {
+        Goal::Up => runs,
+        Goal::Down => !runs,
+        Goal::Gone => !exists,
+    };
+    let message = format!("a later order about {} says otherwise", target.id);
+    (!as_ordered).then(|| ApiError::new(ErrorCode::Conflict, message))
+}
+
+fn failure(target: &Target, status: &WorkerStatus) -> ApiError {
+    let reason = status.reason.as_deref().unwrap_or("it gave no reason");
+    let message = format!("worker {} is {}: {reason}{}", target.id, status.phase, log_lines(status));
+    ApiError::new(ErrorCode::WorkerFailed, message)
+}
+
+fn log_lines(status: &WorkerStatus) -> String {
+    if status.last_log_lines.is_empty() {
+        return String::new();
+    }
+    format!("\nits last log lines:\n  {}", status.last_log_lines.join("\n  "))
+}
+
+fn waiting(why: String) -> Progress {
+    Progress::Waiting { why }
+}
