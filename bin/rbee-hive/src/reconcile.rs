@@ -10,6 +10,7 @@
 //! carried out and noted, the plan is empty.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use rbee_api::{Desired, ReplicaId, WorkerAssignment};
 
@@ -82,6 +83,22 @@ impl Operation {
             Self::Retry(..) => 6,
             Self::Start(..) => 7,
         }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = match self {
+            Self::Kill(_) => "kill",
+            Self::Stop(_) => "stop",
+            Self::Remove(_) => "remove",
+            Self::Update(_) => "update",
+            Self::Declare(_) => "declare",
+            Self::Start(..) => "start",
+            Self::Restart(..) => "restart",
+            Self::Retry(..) => "retry",
+        };
+        write!(f, "{word} {}", self.id())
     }
 }
 

@@ -95,7 +95,7 @@ impl WorkerView {
             rss_bytes: 0,
             cpu_percent: 0.0,
             health: unit.and_then(|unit| unit.health.as_ref()).and_then(health),
-            reason: unit.and_then(|unit| unit.reason.clone()),
+            reason: unit.and_then(reason),
             last_log_lines: unit
                 .filter(|unit| shows_log(unit.phase))
                 .map(|unit| unit.log_tail.clone())
@@ -164,6 +164,12 @@ const fn phase(phase: daemon_lifecycle::Phase) -> Phase {
         Unit::Failed => Phase::Failed,
         Unit::Unavailable => Phase::Unavailable,
     }
+}
+
+/// Why it is not running, and while it starts, what it says it is doing.
+fn reason(unit: &UnitStatus) -> Option<String> {
+    let says = unit.status_text.as_ref().filter(|_| unit.phase == daemon_lifecycle::Phase::Starting);
+    unit.reason.as_ref().or(says).cloned()
 }
 
 const fn shows_log(phase: daemon_lifecycle::Phase) -> bool {

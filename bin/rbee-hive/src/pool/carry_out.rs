@@ -98,7 +98,7 @@ impl Task {
         };
         match told {
             Ok(()) => {
-                tracing::info!(?operation, "told");
+                tracing::info!(%operation, "told");
                 self.told.note(&operation);
             }
             Err(error) => tracing::error!(unit, error = &error as &dyn std::error::Error, "cannot tell the supervisor"),

@@ -37,19 +37,8 @@ pub(crate) fn worker(name: &str, replica: u32, desired: Desired) -> WorkerAssign
     }
 }
 
-/// Every operation in short: its kind and its replica.
 fn words(operations: &[Operation]) -> Vec<String> {
-    let word = |operation: &Operation| match operation {
-        Operation::Remove(_) => "remove",
-        Operation::Stop(_) => "stop",
-        Operation::Kill(_) => "kill",
-        Operation::Update(_) => "update",
-        Operation::Declare(_) => "declare",
-        Operation::Start(..) => "start",
-        Operation::Restart(..) => "restart",
-        Operation::Retry(..) => "retry",
-    };
-    operations.iter().map(|operation| format!("{} {}", word(operation), operation.id())).collect()
+    operations.iter().map(ToString::to_string).collect()
 }
 
 fn carry_out(wanted: &[WorkerAssignment], told: &mut Told) -> Vec<String> {
