@@ -10,7 +10,7 @@ use crate::paths::Paths;
 use crate::tools::Tools;
 use crate::{build, child, say};
 
-const QUESTION: &str = "What is the capital of France? Answer in one sentence.";
+const QUESTION: &str = "Why is the sky blue?";
 
 pub(crate) fn up(paths: &Paths) -> Result<()> {
     let tools = Tools::bring(paths)?;
@@ -59,7 +59,7 @@ fn how_to_go_on(paths: &Paths, keeper: &Path, model: &str) {
     say::line(format!(
         "\nIt runs, and goes on running. How to go on:\n  \
          {keeper} status\n  \
-         {keeper} infer --model {model} \"Why is the sky blue?\"\n  \
+         {keeper} infer --model {model} \"What is a queen bee?\"\n  \
          {keeper} down\n\
          Any OpenAI client: `{keeper} status --json` has queen's url; add /v1 to it. `{keeper} config path` tells where things are."
     ));
