@@ -204,4 +204,16 @@ mod tests {
             assert_eq!(last["error"]["code"], "worker_failed");
         }
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_filled_with_comments() {
+        let (_sender, receiver) = tokio::sync::mpsc::channel(1);
+        let response = events(Answer::new(Kind::Text, "m"), receiver, false, None);
+        let begin = tokio::time::Instant::now();
+        let mut body = response.into_body().into_data_stream();
+        for beat in 1..=3 {
+            assert_eq!(body.next().await.unwrap().unwrap(), ": waiting\n\n");
+            assert_eq!(begin.elapsed().as_secs(), beat * HEARTBEAT.as_secs());
+        }
+    }
 }
