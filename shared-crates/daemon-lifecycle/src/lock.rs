@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::process::Process;
+
 /// A held lock. Dropping it lets go; the file stays.
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -45,6 +47,18 @@ impl Lock {
             if let Ok(Err(error)) = receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 return Err(LockError::File(error));
             }
+        }
+    }
+
+    /// Takes the lock unless a living process holds it. A dead holder's lock may be held a moment longer, by a child it had just
+    /// forked and that has not closed its copy yet.
+    pub(crate) fn acquire_from_the_dead(path: &Path) -> Result<Self, LockError> {
+        const LAST_MOMENTS: Duration = Duration::from_secs(5);
+        match Self::try_acquire(path) {
+            Err(LockError::Held { holder }) if !holder.is_some_and(is_alive) => {
+                Self::acquire_within(path, LAST_MOMENTS)
+            }
+            result => result,
         }
     }
 
@@ -111,6 +125,15 @@ fn is_file_at(file: &File, path: &Path) -> bool {
     }
 }
 
+fn is_alive(pid: u32) -> bool {
+    match Process::of_pid(pid) {
+        Ok(Some(process)) => !process.has_exited().unwrap_or(false),
+        Ok(None) => false,
+        // It cannot be told: then its word counts.
+        Err(_) => true,
+    }
+}
+
 fn holder(path: &Path) -> Option<u32> {
     let mut text = String::new();
     File::open(path).ok()?.take(32).read_to_string(&mut text).ok()?;
@@ -145,6 +168,21 @@ mod tests {
         held.remove().unwrap();
         let lock = waiting.join().unwrap().unwrap();
         assert!(is_file_at(&lock.file, &path));
+    }
+
+    #[test]
+    fn a_dead_holder_is_outwaited() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.lock");
+        let held = Lock::try_acquire(&path).unwrap();
+        assert!(matches!(Lock::acquire_from_the_dead(&path), Err(LockError::Held { .. })), "we live");
+        fs::write(&path, "4194305\n").unwrap();
+        let waiting = {
+            let path = path.clone();
+            thread::spawn(move || Lock::acquire_from_the_dead(&path))
+        };
+        drop(held);
+        waiting.join().unwrap().unwrap();
     }
 
     #[test]

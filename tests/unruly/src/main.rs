@@ -131,8 +131,7 @@ impl<'o> Life<'o> {
             }
             let now = Instant::now();
             if self.ready_at.is_some_and(|at| at <= now) {
-                self.ready_at = None;
-                notify("READY=1")?;
+                self.ready_at = self.say_ready(now);
             }
             if let Some(every) = self.options.print_every.filter(|_| self.line_at.is_some_and(|at| at <= now)) {
                 self.line_at = Some(now + every);
@@ -146,6 +145,15 @@ impl<'o> Life<'o> {
                 return Ok(self.options.code);
             }
         }
+    }
+
+    /// Says that it is ready, if it is; else when to look again.
+    fn say_ready(&self, now: Instant) -> Option<Instant> {
+        const LOOK_AGAIN: Duration = Duration::from_millis(10);
+        let is_ready = self.options.ready_file.as_ref().is_none_or(|path| path.exists());
+        // Nobody listens while its supervisor is away: then it says so again.
+        let is_said = is_ready && notify("READY=1").is_ok();
+        if is_said { None } else { Some(now + LOOK_AGAIN) }
     }
 
     fn stop(&self) -> io::Result<u8> {

@@ -22,6 +22,8 @@ pub struct Options {
     pub never_ready: bool,
     /// Says so after this time.
     pub ready_after: Duration,
+    /// Says so once this file exists.
+    pub ready_file: Option<PathBuf>,
     /// Starts a child in its own session, which ignores SIGTERM.
     pub fork_child: bool,
     /// Starts a child that makes a session of its own.
@@ -72,6 +74,7 @@ impl Options {
                 "--notify" => options.notify = true,
                 "--never-ready" => options.never_ready = true,
                 "--ready-after-ms" => options.ready_after = crate::ms(&value()?)?,
+                "--ready-file" => options.ready_file = Some(value()?.into()),
                 "--fork-child" => options.fork_child = true,
                 "--setsid-child" => options.setsid_child = true,
                 "--new-session" => options.new_session = true,

@@ -47,6 +47,7 @@ struct Stuck {
 
 impl Task {
     pub(super) fn open(config: LogConfig, inbox: mpsc::Receiver<Request>) -> io::Result<Self> {
+        let file = LogFile::open(&config.file)?;
         let source = |path: &Path| -> io::Result<Source> {
             fifo::create(path)?;
             // Its last reader may have left something.
@@ -54,7 +55,6 @@ impl Task {
         };
         let out = source(&config.out)?;
         let err = source(&config.err)?;
-        let file = LogFile::open(&config.file)?;
         let (followers, _) = broadcast::channel(config.follow_lines.max(1));
         Ok(Self { out, err, file, inbox, followers, tail: VecDeque::new(), stuck: None, config })
     }

@@ -355,6 +355,12 @@ impl<'m> Session<'m> {
     }
 }
 
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.remove_notify_socket();
+    }
+}
+
 impl DaemonManager {
     fn launch(&self) -> Launch {
         Launch {

@@ -20,10 +20,7 @@ impl Owner {
     pub(super) fn apply(&mut self, specs: Vec<UnitSpec>) -> Result<()> {
         self.check(&specs)?;
         // All that can fail comes before anything changes.
-        let mut logs = BTreeMap::new();
-        for spec in specs.iter().filter(|spec| !self.units.contains_key(&UnitName::new(&spec.name))) {
-            logs.insert(spec.name.clone(), self.open_logs(&spec.name)?);
-        }
+        let mut logs = self.open_new_logs(&specs)?;
         let declared: BTreeSet<UnitName> = specs.iter().map(|spec| UnitName::new(&spec.name)).collect();
         for spec in specs {
             let logs = logs.remove(&spec.name);
@@ -62,6 +59,25 @@ impl Owner {
             };
             SupervisorError::InvalidSpec { unit, reason: error.to_string() }
         })
+    }
+
+    /// The logs of units that are not known yet; all of them, or none.
+    fn open_new_logs(&self, specs: &[UnitSpec]) -> Result<BTreeMap<String, Logs>> {
+        let mut logs = BTreeMap::new();
+        for spec in specs.iter().filter(|spec| !self.units.contains_key(&UnitName::new(&spec.name))) {
+            match self.open_logs(&spec.name) {
+                Ok(opened) => drop(logs.insert(spec.name.clone(), opened)),
+                Err(error) => {
+                    let made = logs.keys().chain([&spec.name]).filter(|unit| !self.orphans.contains_key(*unit));
+                    for path in made.flat_map(|unit| self.paths.fifos(unit)) {
+                        // The error that counts is the first.
+                        let _ = crate::files::remove(&path);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(logs)
     }
 
     fn open_logs(&self, unit: &str) -> Result<Logs> {

@@ -41,7 +41,7 @@ impl Takeover {
         for dir in [&paths.run_dir, &paths.log_dir] {
             files::make_private_dir(dir).map_err(|source| error("create", dir, source))?;
         }
-        let lock = Lock::try_acquire(&paths.lock).map_err(|failure| match failure {
+        let lock = Lock::acquire_from_the_dead(&paths.lock).map_err(|failure| match failure {
             LockError::Held { holder } => SupervisorError::Locked { path: paths.lock.clone(), holder },
             LockError::File(source) => error("lock", &paths.lock, source),
         })?;

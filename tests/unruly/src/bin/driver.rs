@@ -1,12 +1,14 @@
-//! Programs around daemon-lifecycle that tests can kill: `driver supervise DIR -- OPTIONS…` and `driver start DIR -- OPTIONS…`.
+//! Programs around daemon-lifecycle that tests can kill: `driver VERB DIR -- OPTIONS…`.
 //!
-//! The daemon is always `unruly` with these options, ready by notify.
+//! The daemon is always `unruly` with these options, ready by notify. The verbs: `supervise`, `supervise-probed` (with a socket and
+//! a health probe), `start`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use daemon_lifecycle::{
-    DaemonConfig, DaemonManager, Launch, Phase, Readiness, StopMode, Supervisor, SupervisorConfig, UnitSpec,
+    DaemonConfig, DaemonManager, HealthProbe, Launch, Phase, Probe, Readiness, StopMode, Supervisor, SupervisorConfig,
+    UnitSpec,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,9 +20,10 @@ fn main() -> ExitCode {
         Some((verb, rest)) if rest.len() >= 2 && rest[1] == "--" => {
             let (dir, options) = (PathBuf::from(&rest[0]), rest[2..].to_vec());
             match verb.as_str() {
-                "supervise" => supervise(&dir, options),
+                "supervise" => supervise(&dir, options, false),
+                "supervise-probed" => supervise(&dir, options, true),
                 "start" => start(&dir, options),
-                _ => Err("supervise or start".into()),
+                _ => Err("no such verb".into()),
             }
         }
         _ => Err("driver VERB DIR -- OPTIONS…".into()),
@@ -36,11 +39,15 @@ fn main() -> ExitCode {
 
 /// Supervises one unit named `it` until SIGTERM.
 #[tokio::main(flavor = "current_thread")]
-async fn supervise(dir: &Path, options: Vec<String>) -> Outcome {
+async fn supervise(dir: &Path, options: Vec<String>, is_probed: bool) -> Outcome {
     let supervisor = Supervisor::open(SupervisorConfig::new(dir.join("run"), dir.join("logs"))).await?;
     let mut spec = UnitSpec::new("it", Launch::new(unruly()?, options));
     spec.readiness = Readiness::Notify;
     spec.policy.restart.backoff_min_ms = 1;
+    if is_probed {
+        spec.listen = Some(([127, 0, 0, 1], 0).into());
+        spec.health = Some(HealthProbe::new(Probe::Http { address: None, path: "/health".to_owned() }));
+    }
     supervisor.apply(vec![spec]).await?;
     supervisor.start("it").await?;
     tell("accepted");

@@ -6,3 +6,4 @@ mod manager;
 mod manager_trouble;
 mod scene;
 mod supervisor;
+mod survival;

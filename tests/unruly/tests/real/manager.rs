@@ -4,7 +4,7 @@ use std::sync::Barrier;
 
 use daemon_lifecycle::{DaemonStatus, Probe, Readiness, StopSignal};
 
-use crate::scene::{Scene, child_in, kill9, runs};
+use crate::scene::{Scene, kill9, runs};
 
 #[test]
 fn start_status_stop_leave_what_they_promise() {
@@ -86,7 +86,7 @@ fn what_ignores_the_polite_signal_is_killed_after_the_timeout_with_its_children(
         .with_log_file(scene.path("out.log"))
         .with_readiness(Readiness::Notify);
     let pid = manager.start().unwrap();
-    let child = child_in(&scene.text("out.log"));
+    let child = scene.child_logged("out.log");
     assert!(runs(child));
     manager.stop().unwrap();
     assert!(!runs(pid));
@@ -99,7 +99,7 @@ fn kill_does_not_ask() {
     let scene = Scene::new();
     let manager = scene.manager(&["--fork-child", "--notify"]).with_readiness(Readiness::Notify);
     let pid = manager.start().unwrap();
-    let child = child_in(&scene.text("out.log"));
+    let child = scene.child_logged("out.log");
     manager.kill().unwrap();
     assert!(!runs(pid) && !runs(child));
     assert!(!scene.text("out.log").contains("stopping"));
@@ -111,7 +111,7 @@ fn a_child_that_outlives_its_daemon_is_ended_with_the_stale_files() {
     let scene = Scene::new();
     let manager = scene.manager(&["--fork-child", "--notify"]).with_readiness(Readiness::Notify);
     let pid = manager.start().unwrap();
-    let child = child_in(&scene.text("out.log"));
+    let child = scene.child_logged("out.log");
     kill9(pid);
     wait_until_stale(&manager, pid);
     assert!(runs(child));

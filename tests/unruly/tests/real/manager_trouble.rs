@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use daemon_lifecycle::{DaemonError, DaemonManager, DaemonStatus, Readiness};
 
-use crate::scene::{Scene, child_in, kill9, runs, unruly};
+use crate::scene::{Scene, kill9, runs, unruly};
 
 fn start_failure(manager: &DaemonManager) -> (String, bool, Vec<String>) {
     match manager.start() {
@@ -60,7 +60,7 @@ fn what_never_gets_ready_is_ended_and_told_with_the_last_lines() {
         other => panic!("{other:?}"),
     }
     assert!(!runs(scene.counted()[0]));
-    assert!(!runs(child_in(&scene.text("out.log"))));
+    assert!(!runs(scene.child_logged("out.log")));
     assert_eq!(scene.files("run"), ["it.failed"]);
 }
 

@@ -50,6 +50,17 @@ impl Scene {
         }
     }
 
+    /// The pid that `unruly --fork-child` prints, as soon as it stands in this log.
+    pub fn child_logged(&self, log: &str) -> u32 {
+        loop {
+            let text = self.text(log);
+            if let Some(pid) = text.lines().find_map(|line| line.rsplit_once("child ")?.1.parse().ok()) {
+                return pid;
+            }
+            std::thread::yield_now();
+        }
+    }
+
     /// Every pid that `--count-file` wrote down.
     pub fn counted(&self) -> Vec<u32> {
         self.text("count").lines().map(|line| line.parse().unwrap()).collect()
@@ -65,11 +76,6 @@ pub fn unruly() -> &'static Path {
 pub fn runs(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
-}
-
-/// The pid that `unruly --fork-child` printed.
-pub fn child_in(log: &str) -> u32 {
-    log.lines().find_map(|line| line.rsplit_once("child ")?.1.parse().ok()).unwrap()
 }
 
 /// Ends a process of the test by its pid.

@@ -7,7 +7,7 @@ use daemon_lifecycle::{
     UnitSpec, UnitStatus,
 };
 
-use crate::scene::{Scene, child_in, kill9, runs, unruly};
+use crate::scene::{Scene, kill9, runs, unruly};
 
 pub async fn open(scene: &Scene) -> Supervisor {
     Supervisor::open(SupervisorConfig::new(scene.path("run"), scene.path("logs"))).await.unwrap()
@@ -88,7 +88,7 @@ async fn a_crash_is_followed_by_a_new_incarnation_without_the_old_children() {
     let supervisor = open(&scene).await;
     supervisor.apply(vec![unit("a", &["--fork-child"])]).await.unwrap();
     let first = started(&supervisor, "a").await;
-    let child = child_in(&scene.text("logs/a.log"));
+    let child = scene.child_logged("logs/a.log");
     kill9(first.pid.unwrap());
     let second = until(&supervisor, "a", |unit| unit.incarnation == 2 && unit.phase == Phase::Running).await;
     assert_eq!(second.restarts, 1);
@@ -105,7 +105,7 @@ async fn what_ignores_the_polite_signal_is_killed() {
     spec.policy.stop_timeout_ms = 300;
     supervisor.apply(vec![spec]).await.unwrap();
     let pid = started(&supervisor, "a").await.pid.unwrap();
-    let child = child_in(&scene.text("logs/a.log"));
+    let child = scene.child_logged("logs/a.log");
     supervisor.stop("a", StopMode::Graceful).await.unwrap();
     assert_eq!(supervisor.snapshot()["a"].phase, Phase::Stopping);
     assert_eq!(supervisor.settled("a").await.unwrap().phase, Phase::Stopped);
