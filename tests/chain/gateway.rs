@@ -41,7 +41,11 @@ fn what_needs_no_engine_is_refused_at_the_gate() {
     let right = Client::new(&home.queen_url(), "m").with_token(&home.token());
     assert_eq!(right.get("/api/v1/status").status, 200);
     let (answer, code) = {
-        let output = home.keeper(&["worker", "list", "--json"]).env("RBEE_TOKEN", "wrong-but-long-enough-to-be-one").output().unwrap();
+        let output = home
+            .keeper(&["worker", "list", "--json"])
+            .env("RBEE_TOKEN", "wrong-but-long-enough-to-be-one")
+            .output()
+            .unwrap();
         (serde_json::from_slice::<Value>(&output.stdout).unwrap(), output.status.code())
     };
     assert_eq!((&answer["error"]["code"], code), (&"unauthorized".into(), Some(78)), "{answer}");
