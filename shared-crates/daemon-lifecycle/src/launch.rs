@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ const NOT_INHERITED: [&str; 7] =
     ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID", RUN_ID_VARIABLE];
 
 /// A command to run, without a shell.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Launch {
     /// The program. With a slash it is a path (a relative one counts from `working_dir`); without one it is looked up on `PATH`.
     pub program: PathBuf,
@@ -28,6 +29,19 @@ pub struct Launch {
     pub inherit_env: bool,
     /// Its working directory; the supervisor's own when absent.
     pub working_dir: Option<PathBuf>,
+}
+
+impl fmt::Debug for Launch {
+    /// Without the values of the environment, which may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launch")
+            .field("program", &self.program)
+            .field("args", &self.args)
+            .field("env", &self.env.keys())
+            .field("inherit_env", &self.inherit_env)
+            .field("working_dir", &self.working_dir)
+            .finish()
+    }
 }
 
 /// What one run gets besides its command.
@@ -148,6 +162,13 @@ mod tests {
         }
         assert_ne!(of(&plain), plain.fingerprint(Some(([127, 0, 0, 1], 1).into()), false));
         assert_ne!(of(&plain), plain.fingerprint(None, true));
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let launch = Launch { env: [("TOKEN".to_owned(), "hush".to_owned())].into(), ..Launch::default() };
+        let printed = format!("{launch:?}");
+        assert!(printed.contains("TOKEN") && !printed.contains("hush"), "{printed}");
     }
 
     #[test]

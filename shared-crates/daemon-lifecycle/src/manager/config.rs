@@ -1,12 +1,13 @@
 //! What a manager manages, what it says about it, and which files stand for it.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::run::RunFiles;
 
-/// What a [`DaemonManager`] manages.
-#[derive(Debug, Clone)]
+/// What a [`DaemonManager`](crate::DaemonManager) manages.
+#[derive(Clone)]
 pub struct DaemonConfig {
     /// Path to the daemon's binary; a bare name is looked up on `PATH`.
     pub binary_path: PathBuf,
@@ -22,6 +23,21 @@ pub struct DaemonConfig {
     pub startup_timeout_secs: u64,
     /// How long the daemon may take to stop before it is killed (seconds).
     pub shutdown_timeout_secs: u64,
+}
+
+impl fmt::Debug for DaemonConfig {
+    /// Without the values of the environment, which may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DaemonConfig")
+            .field("binary_path", &self.binary_path)
+            .field("args", &self.args)
+            .field("pid_file", &self.pid_file)
+            .field("working_dir", &self.working_dir)
+            .field("env", &self.env.keys())
+            .field("startup_timeout_secs", &self.startup_timeout_secs)
+            .field("shutdown_timeout_secs", &self.shutdown_timeout_secs)
+            .finish()
+    }
 }
 
 /// State of the daemon.

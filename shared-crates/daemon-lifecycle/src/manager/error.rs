@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// An operation of a [`DaemonManager`] failed.
+/// An operation of a [`DaemonManager`](crate::DaemonManager) failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DaemonError {

@@ -19,6 +19,7 @@
 
 mod config;
 mod error;
+mod failure;
 mod observe;
 mod readiness;
 mod session;

@@ -17,7 +17,6 @@ use super::readiness::Asking;
 use super::{DaemonError, DaemonManager};
 use crate::launch::Launch;
 use crate::listen::ListenSocket;
-use crate::log_tail::last_lines;
 use crate::notify::{Note, NotifySocket};
 use crate::probe::Readiness;
 use crate::probing::ProbeContext;
@@ -27,14 +26,12 @@ use crate::state_file::RunState;
 
 /// How long a killed process and its tree may take to disappear.
 pub(super) const KILLED_WAIT: Duration = Duration::from_secs(5);
-/// Log lines an error carries.
-const LOG_TAIL_LINES: usize = 20;
 const PROBE_BODY_BYTES_MAX: usize = 64 * 1024;
 
 pub(super) struct Session<'m> {
-    manager: &'m DaemonManager,
-    unit: UnitName,
-    core: Core,
+    pub(super) manager: &'m DaemonManager,
+    pub(super) unit: UnitName,
+    pub(super) core: Core,
     spec: Spec,
     epoch: Instant,
     events: VecDeque<Event>,
@@ -42,10 +39,10 @@ pub(super) struct Session<'m> {
     last_pid: Option<u32>,
     notify: Option<NotifySocket>,
     asking: Option<Asking>,
-    spawn_error: Option<RunError>,
-    last_cause: Option<Cause>,
+    pub(super) spawn_error: Option<RunError>,
+    pub(super) last_cause: Option<Cause>,
     /// Where this run's output begins in the log file.
-    log_from: u64,
+    pub(super) log_from: u64,
 }
 
 impl<'m> Session<'m> {
@@ -270,7 +267,7 @@ impl<'m> Session<'m> {
     }
 
     /// What the daemon itself said, if it was the daemon.
-    fn hear(&self, incarnation: Incarnation) -> Option<Event> {
+    fn hear(&mut self, incarnation: Incarnation) -> Option<Event> {
         let pid = self.last_pid?;
         let message = self.notify.as_ref()?.receive().ok()?;
         if message.pid != pid && session_of(message.pid) != Some(pid) {
@@ -278,14 +275,16 @@ impl<'m> Session<'m> {
             return None;
         }
         let unit = self.unit();
-        message.notes.into_iter().find_map(|note| match note {
+        let events = message.notes.into_iter().filter_map(|note| match note {
             Note::Ready => Some(Event::Ready { unit: unit.clone(), incarnation }),
             Note::ExtendTimeout(by) => {
                 let by_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
                 Some(Event::ExtendTimeout { unit: unit.clone(), incarnation, by_ms })
             }
             Note::Stopping | Note::Status(_) => None,
-        })
+        });
+        self.events.extend(events);
+        self.events.pop_front()
     }
 
     /// The daemon ended: its tree goes with it.
@@ -313,45 +312,6 @@ impl<'m> Session<'m> {
 
     fn now(&self) -> Now {
         Now::from_ms(u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// Why the start did not end in a running daemon.
-    pub(super) fn start_error(&mut self) -> DaemonError {
-        if let Some(Cause::StartTimedOut { after_ms }) = self.last_cause {
-            return self.not_ready(after_ms / 1000);
-        }
-        let binary = self.manager.config.binary_path.clone();
-        let log_tail = self.log_tail();
-        if let Some(error) = self.spawn_error.take() {
-            let unavailable = error.kind() == supervision::SpawnErrorKind::Unavailable;
-            let reason = error.to_string();
-            let source = error.into_source();
-            return DaemonError::StartFailed { binary, reason, unavailable, log_tail, source };
-        }
-        let unit = self.core.unit(&self.unit);
-        let reason = unit.and_then(supervision::Unit::reason).unwrap_or("it was stopped").to_owned();
-        DaemonError::StartFailed { binary, reason, unavailable: false, log_tail, source: None }
-    }
-
-    pub(super) fn not_ready(&self, after_secs: u64) -> DaemonError {
-        let binary = self.manager.config.binary_path.display();
-        let waiting_for = match &self.manager.readiness {
-            Readiness::Notify => format!("{binary} did not say that it is ready"),
-            Readiness::Probe(_) => format!("{binary} did not answer its readiness probe"),
-            Readiness::Started => format!("{binary} did not start"),
-        };
-        DaemonError::Timeout { waiting_for, after_secs, log_tail: self.log_tail() }
-    }
-
-    fn start_failed(&self, reason: &str, source: io::Error) -> DaemonError {
-        let binary = self.manager.config.binary_path.clone();
-        let reason = format!("{reason} failed");
-        DaemonError::StartFailed { binary, reason, unavailable: false, log_tail: Vec::new(), source: Some(source) }
-    }
-
-    fn log_tail(&self) -> Vec<String> {
-        let lines = self.manager.log_file.as_deref().map(|path| last_lines(path, LOG_TAIL_LINES, self.log_from));
-        lines.and_then(io::Result::ok).unwrap_or_default()
     }
 }
 

@@ -133,7 +133,7 @@ pub(super) fn read_error(errors: &OwnedFd) -> io::Result<Option<(Step, i32)>> {
 #[expect(unsafe_code, reason = "raw system calls of a forked child")]
 fn carry_out(plan: &mut Plan) -> ! {
     let count = c_int::try_from(plan.inherited.len()).unwrap_or(c_int::MAX - 2);
-    // SAFETY (of every call below): async-signal-safe system calls on memory that `plan` owns; no allocation, no lock, no return.
+    // SAFETY: for every call below: async-signal-safe system calls on memory that `plan` owns; no allocation, no lock, no return.
     unsafe {
         reset_signals();
         if libc::setsid() < 0 {

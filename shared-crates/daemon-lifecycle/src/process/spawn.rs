@@ -17,7 +17,6 @@ use super::spawn_error::{Problem, SpawnError};
 use super::{child, reap, resolve};
 
 /// Everything a process is started with. Nothing else is inherited.
-#[derive(Debug)]
 pub(crate) struct Command<'fd> {
     /// A path, or a name to look up on the `PATH` of `env`.
     pub(crate) program: PathBuf,

@@ -16,6 +16,7 @@
 
 mod apply;
 mod carry_out;
+mod closing;
 mod config;
 mod entry;
 mod error;

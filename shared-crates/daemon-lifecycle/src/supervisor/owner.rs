@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use supervision::{Core, Event, Incarnation, Now, UnitName};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::closing::Closing;
 use super::config::SupervisorConfig;
-use super::entry::Entry;
+use super::entry::{Entry, Live};
 use super::message::{Report, Request, What};
 use super::paths::Paths;
 use super::status::Snapshot;
@@ -50,16 +51,10 @@ pub(super) struct Owner {
     /// Events that carrying out an action gave rise to.
     pub(super) follow_up: VecDeque<Event>,
     snapshot: watch::Sender<Snapshot>,
-    lock: Lock,
+    pub(super) lock: Lock,
     pub(super) closing: Option<Closing>,
     /// Logs of forgotten units, on their way to their end.
     pub(super) logs_closing: JoinSet<()>,
-}
-
-/// Why the owner is about to end, and who waits for that.
-pub(super) enum Closing {
-    Shutdown(Vec<oneshot::Sender<Result<()>>>),
-    Detach(Vec<oneshot::Sender<Result<()>>>),
 }
 
 impl Owner {
@@ -212,7 +207,7 @@ impl Owner {
             What::Lost(error) => self.lost(unit, incarnation, &error),
             What::Ready => self.step(Event::Ready { unit, incarnation }),
             What::Health(Ok(body)) => {
-                if let Some(live) = self.units.get_mut(&unit).and_then(|entry| entry.live.as_mut()) {
+                if let Some(live) = self.live(&unit).filter(|live| live.state.incarnation == incarnation.get()) {
                     live.health = body.or(live.health.take());
                 }
                 self.step(Event::HealthOk { unit, incarnation });
@@ -249,13 +244,17 @@ impl Owner {
                     self.step(Event::ExtendTimeout { unit: unit.clone(), incarnation, by_ms });
                 }
                 Note::Status(text) => {
-                    if let Some(live) = self.units.get_mut(&unit).and_then(|entry| entry.live.as_mut()) {
+                    if let Some(live) = self.live(&unit) {
                         live.status_text = Some(text);
                     }
                 }
                 Note::Stopping => tracing::debug!(%unit, "says that it is stopping"),
             }
         }
+    }
+
+    fn live(&mut self, unit: &UnitName) -> Option<&mut Live> {
+        self.units.get_mut(unit)?.live.as_mut()
     }
 
     /// The unit a process belongs to: its main process, or one of its session.
@@ -281,54 +280,6 @@ impl Owner {
             }
             is_changed
         });
-    }
-
-    async fn finish(mut self) {
-        let (waiting, result) = match self.closing.take() {
-            Some(Closing::Shutdown(waiting)) => (waiting, self.remove_everything().await),
-            Some(Closing::Detach(waiting)) => {
-                self.close_logs().await;
-                (waiting, Ok(()))
-            }
-            None => (Vec::new(), Ok(())),
-        };
-        let failure = result.err().map(|(path, source)| (path, source.kind(), source.to_string()));
-        if let Some((path, _, problem)) = &failure {
-            tracing::error!(file = %path.display(), problem, "shutdown left something");
-        }
-        // Units and jobs, and with them every watch, before anybody hears that it is over.
-        let Self { units, lock, .. } = self;
-        drop((units, lock));
-        for reply in waiting {
-            let answer = failure.as_ref().map_or(Ok(()), |(path, kind, problem)| {
-                let source = std::io::Error::new(*kind, problem.clone());
-                Err(SupervisorError::File { doing: "remove", path: path.clone(), source })
-            });
-            let _ = reply.send(answer);
-        }
-    }
-
-    async fn close_logs(&mut self) {
-        for entry in self.units.values() {
-            entry.logs.close().await;
-        }
-        while self.logs_closing.join_next().await.is_some() {}
-    }
-
-    /// After the last process: logs to their end, then every file. The first failure, if any.
-    async fn remove_everything(&mut self) -> std::result::Result<(), (std::path::PathBuf, std::io::Error)> {
-        self.close_logs().await;
-        let mut files: Vec<_> = self.units.keys().flat_map(|unit| self.paths.fifos(unit.as_str())).collect();
-        files.push(self.paths.notify.clone());
-        // Last: until then nobody else may begin here. It is let go of with the owner.
-        files.push(self.paths.lock.clone());
-        let mut first_failure = Ok(());
-        for path in files {
-            if let Err(error) = crate::files::remove(&path) {
-                first_failure = first_failure.and(Err((path, error)));
-            }
-        }
-        first_failure
     }
 }
 

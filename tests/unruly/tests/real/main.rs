@@ -2,6 +2,8 @@
 //!
 //! Here, not beside them, because cargo tells the path of a binary only to the tests of its own package.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at its first surprise, in its helpers too")]
+
 mod manager;
 mod manager_trouble;
 mod scene;

@@ -1,0 +1,66 @@
+//! The end of a supervisor: either nothing is left, or everything is left to the next one.
+
+use std::io;
+use std::path::PathBuf;
+
+use tokio::sync::oneshot;
+
+use super::owner::Owner;
+use super::{Result, SupervisorError};
+use crate::files;
+
+/// Why the owner is about to end, and who waits for that.
+pub(super) enum Closing {
+    Shutdown(Vec<oneshot::Sender<Result<()>>>),
+    Detach(Vec<oneshot::Sender<Result<()>>>),
+}
+
+impl Owner {
+    pub(super) async fn finish(mut self) {
+        let (waiting, result) = match self.closing.take() {
+            Some(Closing::Shutdown(waiting)) => (waiting, self.remove_everything().await),
+            Some(Closing::Detach(waiting)) => {
+                self.close_logs().await;
+                (waiting, Ok(()))
+            }
+            None => (Vec::new(), Ok(())),
+        };
+        let failure = result.err().map(|(path, source)| (path, source.kind(), source.to_string()));
+        if let Some((path, _, problem)) = &failure {
+            tracing::error!(file = %path.display(), problem, "shutdown left something");
+        }
+        // Units and jobs, and with them every watch, before anybody hears that it is over.
+        let Self { units, lock, .. } = self;
+        drop((units, lock));
+        for reply in waiting {
+            let answer = failure.as_ref().map_or(Ok(()), |(path, kind, problem)| {
+                let source = io::Error::new(*kind, problem.clone());
+                Err(SupervisorError::File { doing: "remove", path: path.clone(), source })
+            });
+            let _ = reply.send(answer);
+        }
+    }
+
+    async fn close_logs(&mut self) {
+        for entry in self.units.values() {
+            entry.logs.close().await;
+        }
+        while self.logs_closing.join_next().await.is_some() {}
+    }
+
+    /// After the last process: logs to their end, then every file. The first failure, if any.
+    async fn remove_everything(&mut self) -> std::result::Result<(), (PathBuf, io::Error)> {
+        self.close_logs().await;
+        let mut files: Vec<_> = self.units.keys().flat_map(|unit| self.paths.fifos(unit.as_str())).collect();
+        files.push(self.paths.notify.clone());
+        // Last: until then nobody else may begin here. It is let go of with the owner.
+        files.push(self.paths.lock.clone());
+        let mut first_failure = Ok(());
+        for path in files {
+            if let Err(error) = files::remove(&path) {
+                first_failure = first_failure.and(Err((path, error)));
+            }
+        }
+        first_failure
+    }
+}
