@@ -17,6 +17,9 @@ use super::{Api, Owner};
 use crate::orders::{Edit, Orders};
 use crate::settle::{Goal, settled};
 
+/// No answer waits longer, whatever the request says.
+const WAIT_MS_MAX: u64 = 3_600_000;
+
 /// Which of the workers of that name.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -32,18 +35,16 @@ pub(super) async fn verb(
     body: Bytes,
 ) -> Result<Json<VerbReply>, HttpError> {
     let verb: Verb = word.parse().map_err(|_| ApiError::new(ErrorCode::NotFound, format!("`{word}` is no verb")))?;
-    let orders = own_orders(&api)?;
+    own_orders(&api)?;
     api.check_hive(selector.hive.as_deref())?;
     let request: VerbRequest = parse(&body)?;
     let target = WorkerRef { hive: None, name: valid(name)?, replica: selector.replica };
-    let (edit, goal) = {
-        let mut orders = orders.lock().await;
-        let view = api.pool.view();
+    let view = api.pool.view();
+    let (edit, goal) = order(&api, move |orders| {
         let phase = |id: &_| view.borrow().get(id).map_or(Phase::Stopped, |worker| worker.status.phase);
-        let edit = orders.verb(&target, verb, request.now, phase)?;
-        let goal = carry_out(&api, &orders, &edit).await?;
-        (edit, goal)
-    };
+        orders.verb(&target, verb, request.now, phase)
+    })
+    .await?;
     reply(&api, edit, goal, request.wait_ms).await
 }
 
@@ -53,16 +54,11 @@ pub(super) async fn scale(
     Query(selector): Query<Selector>,
     body: Bytes,
 ) -> Result<Json<VerbReply>, HttpError> {
-    let orders = own_orders(&api)?;
+    own_orders(&api)?;
     api.check_hive(selector.hive.as_deref())?;
     let request: ScaleRequest = parse(&body)?;
     let name = valid(name)?;
-    let (edit, goal) = {
-        let mut orders = orders.lock().await;
-        let edit = orders.scale(&name, request.replicas)?;
-        let goal = carry_out(&api, &orders, &edit).await?;
-        (edit, goal)
-    };
+    let (edit, goal) = order(&api, move |orders| orders.scale(&name, request.replicas)).await?;
     reply(&api, edit, goal, request.wait_ms).await
 }
 
@@ -77,6 +73,22 @@ fn own_orders(api: &Api) -> Result<&Mutex<Orders>, ApiError> {
             Err(ApiError::new(ErrorCode::ManagedByQueen, message))
         }
     }
+}
+
+/// Edits our orders and tells the pool, in a task of its own: a client that goes away in between leaves nothing half
+/// done.
+async fn order(
+    api: &Arc<Api>,
+    edit: impl FnOnce(&mut Orders) -> Result<Edit, ApiError> + Send + 'static,
+) -> Result<(Edit, Goal), ApiError> {
+    let api = Arc::clone(api);
+    let done = tokio::spawn(async move {
+        let mut orders = own_orders(&api)?.lock().await;
+        let edit = edit(&mut orders)?;
+        let goal = carry_out(&api, &orders, &edit).await?;
+        Ok((edit, goal))
+    });
+    done.await.unwrap_or_else(|error| Err(ApiError::new(ErrorCode::Internal, format!("the order broke off: {error}"))))
 }
 
 async fn carry_out(api: &Api, orders: &Orders, edit: &Edit) -> Result<Goal, ApiError> {
@@ -94,7 +106,7 @@ async fn carry_out(api: &Api, orders: &Orders, edit: &Edit) -> Result<Goal, ApiE
 
 async fn reply(api: &Api, edit: Edit, goal: Goal, wait_ms: u64) -> Result<Json<VerbReply>, HttpError> {
     if wait_ms > 0 {
-        settled(api.pool.view(), &goal, Duration::from_millis(wait_ms)).await?;
+        settled(api.pool.view(), &goal, Duration::from_millis(wait_ms.min(WAIT_MS_MAX))).await?;
     }
     let named = api
         .workers()

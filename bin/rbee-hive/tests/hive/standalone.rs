@@ -1,5 +1,9 @@
 //! A hive without queen, over its API.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use axum::http::StatusCode;
 use futures_util::StreamExt;
 use rbee_api::{ErrorCode, LogQuery, Phase, ScaleRequest, ShutdownRequest, Verb};
 
@@ -134,10 +138,34 @@ async fn what_a_worker_lacks_is_named() {
     let other = hive.in_phase("other", 0, Phase::Running).await;
     assert_eq!(other.model.as_deref(), Some("here"));
     assert!(other.port.is_some() && !other.own_engine);
-    // What was missing comes: `start` looks again.
-    let nowhere = home.path().join("late.gguf");
-    assert!(file.exists() && !nowhere.exists());
     hive.stop().await;
+    assert!(file.exists(), "a file of the user's is never removed");
+}
+
+#[tokio::test]
+async fn a_pull_that_fails_by_the_servers_fault_is_tried_again_by_itself() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&asked);
+    let model = axum::routing::get(move || async move {
+        match counter.fetch_add(1, Ordering::SeqCst) {
+            0 => (StatusCode::SERVICE_UNAVAILABLE, ""),
+            _ => (StatusCode::OK, "a model"),
+        }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, axum::Router::new().route("/m.gguf", model)).await });
+    let home = Home::new(&format!(
+        "[model.m]\nsource = \"http://{address}/m.gguf\"\n\
+         [worker.w]\nmodel = \"m\"\ncommand = [\"tail\", \"-f\", \"{{model_path}}\"]\nready = \"started\"\n"
+    ));
+    let hive = home.start().await;
+    let waiting = hive.in_phase("w", 0, Phase::Unavailable).await;
+    assert!(waiting.reason.as_deref().is_some_and(|reason| reason.contains("503")), "{waiting:?}");
+    let running = hive.in_phase("w", 0, Phase::Running).await;
+    assert_eq!((running.reason, asked.load(Ordering::SeqCst)), (None, 2));
+    hive.stop().await;
+    server.abort();
 }
 
 /// HIVE-04
