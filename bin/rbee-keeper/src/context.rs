@@ -115,7 +115,7 @@ impl Context {
     /// Where this machine's queen listens: her recorded socket, else what the configuration says.
     pub(crate) fn queen_url(&self, config: &Config) -> String {
         let recorded = self.queen(config).listen_address().ok().flatten();
-        url_of(recorded.unwrap_or(config.queen.listen))
+        url_of(recorded.unwrap_or(queen_lifecycle::listen_address(&self.dirs, config)))
     }
 
     /// Where this machine's hive listens: its recorded socket, else what the configuration says.

@@ -241,6 +241,7 @@ fn hint_of(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::WorkerNotFound => Some("`rbee-keeper worker list` shows their names"),
         ErrorCode::ModelNotFound => Some("`rbee-keeper worker list` shows which models are served"),
         ErrorCode::HiveNotFound => Some("`rbee-keeper hive list` shows their names"),
+        ErrorCode::WorkerFailed => Some("`rbee-keeper worker logs NAME` shows all it wrote"),
         ErrorCode::ManagedByQueen => Some("leave out --hive and RBEE_HIVE to ask queen"),
         ErrorCode::Timeout => Some("what was asked for goes on; `rbee-keeper status` shows how far it is"),
         _ => None,

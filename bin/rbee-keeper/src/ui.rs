@@ -16,7 +16,7 @@ mod table;
 mod tree;
 
 pub(crate) use table::{Align, Cell, Table};
-pub(crate) use tree::fleet_tree;
+pub(crate) use tree::{fleet_tree, reasons};
 
 /// Progress is shown for what takes longer than this.
 const PROGRESS_AFTER: Duration = Duration::from_secs(2);
@@ -167,8 +167,15 @@ impl Ui {
             eprintln!("{}", failure.message);
             return failure.exit;
         }
-        for line in failure.message.lines() {
-            eprintln!("{head} {line}");
+        let mut lines = failure.message.lines();
+        eprintln!("{head} {}", lines.next().unwrap_or_default());
+        for line in lines {
+            // Several problems are several errors; anything else only goes on.
+            if failure.problems.is_empty() {
+                eprintln!("{}", Tone::Dim.paint(line, self.color_err));
+            } else {
+                eprintln!("{head} {line}");
+            }
         }
         if !failure.last_log_lines.is_empty() {
             eprintln!("its last log lines:");

@@ -115,6 +115,12 @@ impl Dirs {
         self.state.join("queen.sqlite")
     }
 
+    /// Where queen listened last: with `listen` on port 0 she gets the same port again, as long as it is free.
+    #[must_use]
+    pub fn queen_listen_file(&self) -> PathBuf {
+        self.state.join("queen-listen")
+    }
+
     /// The newest assignment a hive has got, to go on with when queen is away.
     #[must_use]
     pub fn hive_assignment_file(&self) -> PathBuf {
@@ -161,6 +167,18 @@ impl Dirs {
     #[must_use]
     pub fn queen_pid_file(&self) -> PathBuf {
         self.run.join("queen.pid")
+    }
+
+    /// Lock that queen holds for life.
+    #[must_use]
+    pub fn queen_life_lock_file(&self) -> PathBuf {
+        self.run.join("queen-rbee.lock")
+    }
+
+    /// Folders that the hive makes for its workers' own files (`{run_dir}` in commands).
+    #[must_use]
+    pub fn worker_files_dir(&self) -> PathBuf {
+        self.run.join("worker-files")
     }
 
     /// Run files of the hives that queen supervises.

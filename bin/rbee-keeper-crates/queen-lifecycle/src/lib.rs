@@ -3,6 +3,8 @@
 //! Thin by intention: nothing here starts, probes or signals a process.
 
 use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,9 +24,32 @@ pub const STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
 #[must_use]
 pub fn manager(dirs: &Dirs, config: &Config, config_file: Option<&Path>) -> DaemonManager {
     DaemonManager::new(daemon_config(dirs, config, config_file))
-        .with_listen(config.queen.listen)
+        .with_listen(listen_address(dirs, config))
         .with_readiness(Readiness::Notify)
         .with_log_file(dirs.queen_log_file())
+}
+
+/// Where she shall listen: what the configuration says. Where that leaves the port to the system, the one she had
+/// last, if it is free: hives know her by it, and would be restarted for another one.
+#[must_use]
+pub fn listen_address(dirs: &Dirs, config: &Config) -> SocketAddr {
+    let configured = config.queen.listen;
+    if configured.port() != 0 {
+        return configured;
+    }
+    std::fs::read_to_string(dirs.queen_listen_file())
+        .ok()
+        .and_then(|text| text.trim().parse::<SocketAddr>().ok())
+        .filter(|last| last.ip() == configured.ip() && TcpListener::bind(last).is_ok())
+        .unwrap_or(configured)
+}
+
+/// Notes where she listens now, for [`listen_address`].
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn remember_listen(dirs: &Dirs, address: SocketAddr) -> io::Result<()> {
+    std::fs::write(dirs.queen_listen_file(), format!("{address}\n"))
 }
 
 /// How long her deliberate stop may take: she drains, then stops hives, which drain and stop workers.
@@ -52,6 +77,23 @@ fn daemon_config(dirs: &Dirs, config: &Config, config_file: Option<&Path>) -> Da
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_left_to_the_system_is_kept_while_it_is_free() {
+        let temp = tempfile::tempdir().unwrap();
+        let dirs = Dirs::under(temp.path());
+        dirs.create().unwrap();
+        let mut config = Config::default();
+        assert_eq!(listen_address(&dirs, &config), config.queen.listen);
+        config.queen.listen.set_port(0);
+        assert_eq!(listen_address(&dirs, &config), config.queen.listen);
+        let taken = TcpListener::bind(config.queen.listen).unwrap();
+        let last = taken.local_addr().unwrap();
+        remember_listen(&dirs, last).unwrap();
+        assert_eq!(listen_address(&dirs, &config), config.queen.listen);
+        drop(taken);
+        assert_eq!(listen_address(&dirs, &config), last);
+    }
 
     #[test]
     fn she_is_told_her_configuration_and_given_time_for_all_below() {

@@ -5,11 +5,14 @@
 //!     └▶ hives left by a killed queen ─▶ workers left by a killed hive ─▶ look again: nothing may be left
 //! ```
 
+use std::fs::{File, TryLockError};
+use std::io;
 use std::path::Path;
 
-use daemon_lifecycle::{StopMode, Supervisor, SupervisorConfig};
+use daemon_lifecycle::{DaemonManager, StopMode, Supervisor, SupervisorConfig};
 use rbee_api::ShutdownRequest;
 use rbee_runtime::config::Config;
+use rbee_runtime::dirs::Dirs;
 use serde_json::json;
 
 use super::queen::is_stopped;
@@ -24,12 +27,16 @@ pub(super) async fn run(context: &Context, now: bool) -> Result<Exit, Failure> {
         Config::default()
     });
     let _spinner = context.ui.spinner("stopping");
-    let mut changed = stop_queen(context, &config, now).await?;
+    let mut changed = stop(context, context.queen(&config), &context.queen_url(&config), now).await?;
+    changed |= stop(context, context.hive(&config), &context.hive_url(&config), now).await?;
     let dirs = &context.dirs;
     let workers = SupervisorConfig::new(dirs.workers_run_dir(), dirs.workers_log_dir());
     changed |= sweep(hive_lifecycle::supervisor_config(dirs), now).await?;
     changed |= sweep(workers, now).await?;
     let left = records(dirs.run_dir());
+    if left.is_empty() {
+        tidy(dirs).map_err(|error| Failure::new("not_stopped", "cannot remove what is left").because(&error))?;
+    }
     if !left.is_empty() || !is_stopped(&context.queen(&config)) {
         return Err(Failure::new("not_stopped", format!("something is left: {}", left.join(", ")))
             .hint("`rbee-keeper status` shows what runs"));
@@ -41,33 +48,56 @@ pub(super) async fn run(context: &Context, now: bool) -> Result<Exit, Failure> {
     Ok(Exit::DONE)
 }
 
-/// Stops queen, and by her everything she knows of. Whether there was anything of her.
-async fn stop_queen(context: &Context, config: &Config, now: bool) -> Result<bool, Failure> {
-    let manager = context.queen(config);
-    let there = !is_stopped(&manager);
+/// Stops one of our daemons, and by it everything it knows of. Whether there was anything of it.
+async fn stop(context: &Context, manager: DaemonManager, url: &str, now: bool) -> Result<bool, Failure> {
+    if is_stopped(&manager) {
+        return Ok(false);
+    }
     if now && manager.is_running() {
-        // Best effort: the signal that follows stops her anyway, with patience for what is in flight.
+        // Best effort: the signal that follows stops it anyway, with patience for what is in flight.
         let request = ShutdownRequest { keep_children: false, now: true };
-        let asked = match context.client(&context.queen_url(config)) {
+        let asked = match context.client(url) {
             Ok(client) => client.shutdown(&request).await.map_err(Failure::from),
             Err(failure) => Err(failure),
         };
         if let Err(failure) = asked {
-            context.ui.detail(&format!("queen did not take the order to hurry: {}", failure.message));
+            context.ui.detail(&format!("{url} did not take the order to hurry: {}", failure.message));
         }
     }
     context.blocking(move || manager.stop()).await?;
-    Ok(there)
+    Ok(true)
 }
 
-/// Stops what a dead supervisor left in its run folder, and removes its files. Whether there was anything.
+/// Stops what a dead supervisor left in its run folder, and removes its files. Whether anything was on record.
 async fn sweep(config: SupervisorConfig, now: bool) -> Result<bool, Failure> {
-    if records(&config.run_dir).is_empty() {
+    let any = std::fs::read_dir(&config.run_dir).is_ok_and(|mut entries| entries.next().is_some());
+    if !any {
         return Ok(false);
     }
+    let on_record = !records(&config.run_dir).is_empty();
     let supervisor = Supervisor::open(config).await?;
     supervisor.shutdown(if now { StopMode::Now } else { StopMode::Graceful }).await?;
-    Ok(true)
+    Ok(on_record)
+}
+
+/// Removes what a killed queen or hive could not remove itself. Called when no process of theirs is left.
+fn tidy(dirs: &Dirs) -> io::Result<()> {
+    if let Err(error) = std::fs::remove_dir_all(dirs.worker_files_dir())
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let path = dirs.queen_life_lock_file();
+    match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        // Held by us while it is removed, so that it is nobody else's; who waits for it looks whether it is still there.
+        Ok(lock) => match lock.try_lock() {
+            Ok(()) => std::fs::remove_file(&path),
+            Err(TryLockError::WouldBlock) => Ok(()),
+            Err(TryLockError::Error(error)) => Err(error),
+        },
+    }
 }
 
 /// PID and state files anywhere below a run folder: each stands for a process somebody believes in.

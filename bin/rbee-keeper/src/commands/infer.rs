@@ -50,9 +50,16 @@ pub(super) async fn run(context: &Context, args: InferArgs) -> Result<Exit, Fail
         ui.json(&answer);
         answer
     } else {
-        let answer = inference.chat(request, |piece| ui.stream(piece.as_bytes())).await;
-        // What came is shown on a line of its own, whether or not it is all.
-        let _ = ui.stream(b"\n");
+        let mut any = false;
+        let show = |piece: &str| {
+            any |= !piece.is_empty();
+            ui.stream(piece.as_bytes())
+        };
+        let answer = inference.chat(request, show).await;
+        if any || answer.is_ok() {
+            // What came stands on a line of its own, whether or not it is all.
+            let _ = ui.stream(b"\n");
+        }
         answer?
     };
     if let Some(usage) = answer.usage {

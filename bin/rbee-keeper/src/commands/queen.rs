@@ -57,8 +57,16 @@ pub(super) async fn start(context: &Context, config: &Config) -> Result<(u32, bo
     context.token_or_new()?;
     let manager = context.queen(config);
     let port = config.queen.listen.port();
-    let _spinner = context.ui.spinner("starting queen");
-    context.blocking(move || start_blocking(&manager, port)).await
+    let started = {
+        let _spinner = context.ui.spinner("starting queen");
+        context.blocking(move || start_blocking(&manager, port)).await?
+    };
+    if let Some(address) = context.queen(config).listen_address()?
+        && let Err(error) = queen_lifecycle::remember_listen(&context.dirs, address)
+    {
+        context.ui.warn(&format!("cannot note where queen listens: {error}"));
+    }
+    Ok(started)
 }
 
 /// As [`start`], for any daemon with a port of its own.

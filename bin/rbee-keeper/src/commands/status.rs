@@ -4,12 +4,18 @@
 //!   queen answers ──▶ her tree                                   0
 //!   recorded, process gone ──▶ stale   ┐                         1
 //!   not running                        ├─ + what this machine's  3
-//!   process there, no answer           ┘    hive tells itself    4
+//!   process there, no answer           ┘    hive tells itself,   4
+//!                                           else what is on record
 //! ```
 
-use daemon_lifecycle::{DaemonManager, DaemonStatus};
-use rbee_api::{FleetStatus, HiveStatus, Phase, QueenStatus};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use daemon_lifecycle::{DaemonConfig, DaemonManager, DaemonStatus};
+use rbee_api::{FleetStatus, HiveStatus, Phase, QueenStatus, ReplicaId, WorkerStatus};
 use rbee_runtime::config::Config;
+use rbee_runtime::dirs::Dirs;
 
 use crate::context::{Context, Target};
 use crate::exit::Exit;
@@ -111,8 +117,13 @@ async fn local_hive(context: &Context, config: &Config) -> Result<(Vec<HiveStatu
             notes.push(format!("the hive's last start failed: {reason}"));
             (Phase::Failed, None)
         }
-        DaemonStatus::Stopped => return Ok((Vec::new(), Exit::NOT_RUNNING, notes)),
+        DaemonStatus::Stopped => (Phase::Stopped, None),
     };
+    let dirs = context.dirs.clone();
+    let workers = context.blocking(move || Ok::<_, Failure>(orphans(&dirs))).await?;
+    if phase == Phase::Stopped && workers.is_empty() {
+        return Ok((Vec::new(), Exit::NOT_RUNNING, notes));
+    }
     let exit = if phase == Phase::Unavailable { Exit::UNKNOWN } else { Exit::of_phase(phase) };
     let hive = HiveStatus {
         name: config.hive.name.clone(),
@@ -123,9 +134,57 @@ async fn local_hive(context: &Context, config: &Config) -> Result<(Vec<HiveStatu
         uptime_s: 0.0,
         restarts: 0,
         reason: notes.last().cloned(),
-        workers: Vec::new(),
+        workers,
     };
     Ok((vec![hive], exit, notes))
+}
+
+/// Workers on record while no hive tells about them: they go on without one.
+fn orphans(dirs: &Dirs) -> Vec<WorkerStatus> {
+    let Ok(entries) = std::fs::read_dir(dirs.workers_run_dir()) else { return Vec::new() };
+    let files = entries.flatten().map(|entry| entry.path());
+    let mut workers: Vec<WorkerStatus> =
+        files.filter(|path| path.extension().is_some_and(|e| e == "state")).filter_map(|path| orphan(&path)).collect();
+    workers.sort_by(|a, b| (&a.name, a.replica).cmp(&(&b.name, b.replica)));
+    workers
+}
+
+fn orphan(state_file: &Path) -> Option<WorkerStatus> {
+    let id = ReplicaId::from_unit_name(state_file.file_stem()?.to_str()?)?;
+    let manager = DaemonManager::new(DaemonConfig {
+        binary_path: PathBuf::new(),
+        args: Vec::new(),
+        pid_file: state_file.with_extension("pid"),
+        working_dir: None,
+        env: HashMap::new(),
+        startup_timeout_secs: 0,
+        shutdown_timeout_secs: 0,
+    });
+    let (phase, pid) = match manager.status().ok()? {
+        DaemonStatus::Running(pid) => (Phase::Running, Some(pid)),
+        DaemonStatus::Stale(_) => (Phase::Stale, None),
+        DaemonStatus::Stopped | DaemonStatus::Failed(_) => return None,
+    };
+    let since = manager.started_at().ok().flatten();
+    let uptime = since.and_then(|since| SystemTime::from(since).elapsed().ok()).unwrap_or_default();
+    Some(WorkerStatus {
+        name: id.name,
+        replica: id.replica,
+        phase,
+        pid,
+        port: manager.listen_address().ok().flatten().map(|address| address.port()),
+        model: None,
+        incarnation: 0,
+        restarts: 0,
+        uptime_s: uptime.as_secs_f64(),
+        rss_bytes: 0,
+        cpu_percent: 0.0,
+        health: None,
+        reason: Some("no hive looks after it".to_owned()),
+        last_log_lines: Vec::new(),
+        restart_generation: 0,
+        own_engine: false,
+    })
 }
 
 async fn recorded(context: &Context, manager: DaemonManager) -> Result<DaemonStatus, Failure> {

@@ -16,7 +16,7 @@ use crate::cli::{LogArgs, WorkerArgs, WorkerCommand};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::ui::fleet_tree;
+use crate::ui::{fleet_tree, reasons};
 
 pub(super) async fn run(context: &Context, command: WorkerCommand) -> Result<Exit, Failure> {
     let config = context.config()?.config;
@@ -140,7 +140,7 @@ async fn show(context: &Context, config: &Config, name: &WorkerRef) -> Result<Ex
                 .exit(Exit::UNKNOWN)
         });
     }
-    context.ui.answer(&json!({ "workers": workers }), |ui| fleet_tree(&found, ui.color()));
+    context.ui.answer(&json!({ "workers": workers }), |ui| fleet_tree(&found, ui.color()) + &reasons(&found));
     Ok(Exit::of_phases(workers.iter().map(|worker| worker.worker.phase)))
 }
 

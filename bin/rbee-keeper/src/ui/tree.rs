@@ -6,6 +6,9 @@ use rbee_api::{FleetStatus, HiveStatus, Phase, QueenStatus, WorkerStatus};
 
 use super::{Align, Cell, Table, Tone};
 
+/// Characters of a note; all of it is in `--json` and `worker status NAME`.
+const NOTE_LENGTH_MAX: usize = 60;
+
 /// The whole tree as an aligned table.
 pub(crate) fn fleet_tree(fleet: &FleetStatus, color: bool) -> String {
     let mut table = Table::new(&[
@@ -71,7 +74,7 @@ fn hive_row(hive: &HiveStatus, indent: usize, last: bool) -> Vec<Cell> {
         Cell::new(hive.restarts.to_string()),
         Cell::new(""),
         Cell::new(""),
-        Cell::new(hive.reason.clone().unwrap_or_default()),
+        Cell::new(note(hive.reason.as_deref().unwrap_or_default())),
     ]
 }
 
@@ -85,10 +88,27 @@ fn worker_row(worker: &WorkerStatus, branch: &str) -> Vec<Cell> {
         Cell::new(worker.port.map(|port| format!(":{port}")).unwrap_or_default()),
         uptime(running, worker.uptime_s),
         Cell::new(worker.restarts.to_string()),
-        Cell::new(if running { bytes(worker.rss_bytes) } else { String::new() }),
-        Cell::new(if running { format!("{:.0}%", worker.cpu_percent) } else { String::new() }),
-        Cell::new(worker.reason.clone().unwrap_or(model)),
+        Cell::new(if running && worker.rss_bytes > 0 { bytes(worker.rss_bytes) } else { String::new() }),
+        Cell::new(if running && worker.rss_bytes > 0 { format!("{:.0}%", worker.cpu_percent) } else { String::new() }),
+        Cell::new(note(worker.reason.as_ref().unwrap_or(&model))),
     ]
+}
+
+/// The full reasons of all workers that have one.
+pub(crate) fn reasons(fleet: &FleetStatus) -> String {
+    let of = |(hive, worker): (&str, &WorkerStatus)| {
+        let reason = worker.reason.as_ref()?;
+        Some(format!("{hive}:{}/{}: {reason}\n", worker.name, worker.replica))
+    };
+    fleet.workers().filter_map(of).collect()
+}
+
+/// The beginning of a reason; a tree is for a glance.
+fn note(text: &str) -> String {
+    if text.chars().count() <= NOTE_LENGTH_MAX {
+        return text.to_owned();
+    }
+    text.chars().take(NOTE_LENGTH_MAX - 1).chain(['…']).collect()
 }
 
 /// The phase in its colour.
