@@ -187,8 +187,11 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let tcp = Probe::Tcp { address: Some(address) };
         assert_eq!(tcp.ask(&context(), SOON).await, Ok(None));
-        drop(listener);
-        let why = tcp.ask(&context(), SOON).await.unwrap_err();
+        // Bound but not listening: it refuses, and nobody else can get the port meanwhile.
+        let deaf = tokio::net::TcpSocket::new_v4().unwrap();
+        deaf.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = deaf.local_addr().unwrap();
+        let why = Probe::Tcp { address: Some(address) }.ask(&context(), SOON).await.unwrap_err();
         assert!(why.contains(&address.to_string()), "{why}");
         let unix = Probe::Unix { path: "/nowhere.sock".into() };
         assert!(unix.ask(&context(), SOON).await.unwrap_err().contains("/nowhere.sock"));

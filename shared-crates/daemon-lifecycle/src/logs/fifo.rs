@@ -1,14 +1,15 @@
 //! A FIFO between a daemon and whoever supervises it.
 //!
 //! Both ends hold it open for reading and writing, so neither notices the other's death: the daemon's output waits in it for the
-//! next reader. And a line is taken out only after it is written down: `peek` first (tee(2) into a pipe of our own), `consume`
-//! when it is safe. A reader killed in between leaves the line to the next one.
+//! next reader. And a line is taken out only after it is written down: `peek` first (tee(2) into a pipe of our own), `take` when it
+//! is safe. A reader killed in between leaves the line to the next one, which writes it once more: twice is better than never.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -38,6 +39,7 @@ pub(crate) fn open_for_daemon(path: &Path) -> io::Result<File> {
 #[derive(Debug)]
 pub(super) struct FifoReader {
     fifo: AsyncFd<OwnedFd>,
+    taker: Taker,
     copy_in: OwnedFd,
     copy_out: OwnedFd,
     capacity: usize,
@@ -54,7 +56,8 @@ impl FifoReader {
         let granted = fcntl(&file, FcntlArg::F_GETPIPE_SZ)?;
         let _ = fcntl(&copy_in, FcntlArg::F_SETPIPE_SZ(granted));
         let capacity = usize::try_from(granted).unwrap_or(0);
-        Ok(Self { fifo: watch_readable(file.into())?, copy_in, copy_out, capacity })
+        let taker = Taker(Arc::new(file.try_clone()?.into()));
+        Ok(Self { fifo: watch_readable(file.into())?, taker, copy_in, copy_out, capacity })
     }
 
     /// Returns when something was written since the last look.
@@ -75,15 +78,26 @@ impl FifoReader {
         Ok(bytes)
     }
 
-    /// Takes out what `peek` gave, or its beginning.
-    pub(super) fn consume(&self, bytes: usize) -> io::Result<()> {
-        read_exactly(self.fifo.get_ref(), &mut vec![0; bytes])
+    /// For taking out what `peek` gave, from any thread.
+    pub(super) fn taker(&self) -> Taker {
+        self.taker.clone()
     }
 
     /// Whether a writer would have to wait.
     pub(super) fn is_full(&self) -> bool {
         let mut fds = [PollFd::new(self.fifo.get_ref().as_fd(), PollFlags::POLLOUT)];
         matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
+    }
+}
+
+/// Takes out what was peeked.
+#[derive(Debug, Clone)]
+pub(super) struct Taker(Arc<OwnedFd>);
+
+impl Taker {
+    /// Takes the first `bytes` of what `peek` gave.
+    pub(super) fn take(&self, bytes: usize) -> io::Result<()> {
+        read_exactly(&self.0, &mut vec![0; bytes])
     }
 }
 
@@ -107,7 +121,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_peeked_stays_until_it_is_consumed() {
+    async fn what_is_peeked_stays_until_it_is_taken() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.out");
         create(&path).unwrap();
@@ -122,7 +136,7 @@ mod tests {
 
         let next = FifoReader::open(&path, 65536).unwrap();
         assert_eq!(next.peek().unwrap(), b"one\ntwo", "the next reader finds what the last one did not take");
-        next.consume(4).unwrap();
+        next.taker().take(4).unwrap();
         assert_eq!(next.peek().unwrap(), b"two");
         assert!(!next.is_full());
     }

@@ -6,6 +6,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::fifo::Taker;
+
 /// An open log file. Rotation would come in here.
 #[derive(Debug)]
 pub(super) struct LogFile {
@@ -13,16 +15,32 @@ pub(super) struct LogFile {
     path: PathBuf,
 }
 
-/// Bytes on their way into the file.
+/// Bytes on their way from a FIFO into the file.
 #[derive(Debug)]
 pub(super) struct Writing {
     bytes: Vec<u8>,
     done: usize,
+    from: Taker,
+    /// How many bytes of the FIFO they stand for.
+    stands_for: usize,
 }
 
 impl Writing {
-    pub(super) const fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, done: 0 }
+    pub(super) const fn new(bytes: Vec<u8>, from: Taker, stands_for: usize) -> Self {
+        Self { bytes, done: 0, from, stands_for }
+    }
+
+    fn finish(&mut self, mut file: &File) -> io::Result<()> {
+        while self.done < self.bytes.len() {
+            match file.write(&self.bytes[self.done..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.done += written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // In the same breath: whoever dies in between leaves lines that are written already.
+        self.from.take(std::mem::take(&mut self.stands_for))
     }
 }
 
@@ -36,28 +54,14 @@ impl LogFile {
         &self.path
     }
 
-    /// Writes what is still missing. After an error, calling it again goes on where it stopped.
-    pub(super) async fn write(&self, mut writing: Writing) -> (Writing, io::Result<()>) {
+    /// Writes what is still missing, then takes it out of the FIFO. After an error, calling it again goes on where it stopped;
+    /// without the bytes, the runtime is going away.
+    pub(super) async fn write(&self, mut writing: Writing) -> (Option<Writing>, io::Result<()>) {
         let file = Arc::clone(&self.file);
         let job = tokio::task::spawn_blocking(move || {
-            let mut result = Ok(());
-            while writing.done < writing.bytes.len() {
-                match (&*file).write(&writing.bytes[writing.done..]) {
-                    Ok(0) => result = Err(io::ErrorKind::WriteZero.into()),
-                    Ok(written) => writing.done += written,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => result = Err(error),
-                }
-                if result.is_err() {
-                    break;
-                }
-            }
-            (writing, result)
+            let result = writing.finish(&file);
+            (Some(writing), result)
         });
-        match job.await {
-            Ok(outcome) => outcome,
-            // The runtime is going away, and this task with it.
-            Err(error) => (Writing::new(Vec::new()), Err(io::Error::other(error))),
-        }
+        job.await.unwrap_or_else(|error| (None, Err(io::Error::other(error))))
     }
 }

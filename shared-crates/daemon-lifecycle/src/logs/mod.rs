@@ -1,7 +1,7 @@
 //! A unit's output: from its FIFOs into its log file, its last lines in memory, and every new line to whoever follows.
 //!
 //! ```text
-//! daemon ──▶ NAME.out ─┐  peek            ┌─▶ NAME.log ──▶ consume
+//! daemon ──▶ NAME.out ─┐  peek            ┌─▶ NAME.log ──▶ take
 //!        ──▶ NAME.err ─┴──────▶ lines ────┼─▶ tail (memory, bounded)
 //!                                         └─▶ followers (bounded; a slow one is told what it missed)
 //! ```

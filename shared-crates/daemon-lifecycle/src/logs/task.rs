@@ -41,7 +41,6 @@ struct Source {
 struct Stuck {
     writing: Writing,
     batch: Batch,
-    stream: Stream,
     retry_at: Instant,
 }
 
@@ -154,33 +153,29 @@ impl Task {
             source.has_news = false;
             return;
         }
-        let writing = Writing::new(batch.written.clone());
-        self.write(writing, batch, stream).await;
+        let writing = Writing::new(std::mem::take(&mut batch.written), source.fifo.taker(), batch.consumed);
+        self.write(writing, batch).await;
     }
 
-    async fn write(&mut self, writing: Writing, batch: Batch, stream: Stream) {
-        let (writing, result) = self.file.write(writing).await;
-        match result {
-            Ok(()) => self.publish(batch, stream),
-            Err(error) => {
+    async fn write(&mut self, writing: Writing, batch: Batch) {
+        match self.file.write(writing).await {
+            (_, Ok(())) => self.publish(batch),
+            (writing, Err(error)) => {
                 tracing::error!(%error, file = %self.file.path().display(), "cannot write a log; its output waits");
                 let retry_at = Instant::now() + RETRY_PAUSE;
-                self.stuck = Some(Stuck { writing, batch, stream, retry_at });
+                self.stuck = writing.map(|writing| Stuck { writing, batch, retry_at });
             }
         }
     }
 
     async fn retry(&mut self) {
-        if let Some(Stuck { writing, batch, stream, .. }) = self.stuck.take() {
-            self.write(writing, batch, stream).await;
+        if let Some(Stuck { writing, batch, .. }) = self.stuck.take() {
+            self.write(writing, batch).await;
         }
     }
 
     /// The batch is safe in the file.
-    fn publish(&mut self, batch: Batch, stream: Stream) {
-        if let Err(error) = self.source(stream).fifo.consume(batch.consumed) {
-            tracing::error!(%error, file = %self.file.path().display(), "cannot take a unit's output");
-        }
+    fn publish(&mut self, batch: Batch) {
         let skipped = batch.texts.len().saturating_sub(self.config.tail_lines);
         self.tail.extend(batch.texts.into_iter().skip(skipped));
         while self.tail.len() > self.config.tail_lines {
@@ -277,6 +272,19 @@ mod tests {
         logs.close().await;
         let text = std::fs::read_to_string(dir.path().join("a.log")).unwrap();
         assert_eq!(text.matches('y').count(), 1_000_000);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_keeps_the_output_in_the_fifo_and_nobody_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/dev/full", dir.path().join("a.log")).unwrap();
+        let logs = Logs::open(config(dir.path())).unwrap();
+        let mut out = fifo::open_for_daemon(&dir.path().join("a.out")).unwrap();
+        out.write_all(b"kept\n").unwrap();
+        assert_eq!(logs.end_run().await, [""; 0]);
+        logs.close().await;
+        let next = Logs::open(LogConfig { file: dir.path().join("b.log"), ..config(dir.path()) }).unwrap();
+        assert_eq!(next.end_run().await, ["kept"]);
     }
 
     /// PROC-04

@@ -78,6 +78,13 @@ pub fn runs(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
+/// Waits until nobody listens there. (A child that another test forks right now may hold a copy of the socket for a moment.)
+pub fn refused(address: std::net::SocketAddr) {
+    while std::net::TcpStream::connect(address).is_ok() {
+        std::thread::yield_now();
+    }
+}
+
 /// Ends a process of the test by its pid.
 pub fn kill9(pid: u32) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGKILL).unwrap();

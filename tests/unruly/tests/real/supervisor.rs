@@ -7,7 +7,7 @@ use daemon_lifecycle::{
     UnitSpec, UnitStatus,
 };
 
-use crate::scene::{Scene, kill9, runs, unruly};
+use crate::scene::{Scene, kill9, refused, runs, unruly};
 
 pub async fn open(scene: &Scene) -> Supervisor {
     Supervisor::open(SupervisorConfig::new(scene.path("run"), scene.path("logs"))).await.unwrap()
@@ -200,7 +200,8 @@ async fn its_socket_stays_over_a_crash_and_those_who_connect_meanwhile_wait() {
 
     supervisor.stop("a", StopMode::Graceful).await.unwrap();
     supervisor.settled("a").await.unwrap();
-    assert!(std::net::TcpStream::connect(address).is_err(), "a stopped unit keeps nobody waiting");
+    // A stopped unit keeps nobody waiting.
+    refused(address);
     nothing_is_left(&supervisor, &scene).await;
 }
 

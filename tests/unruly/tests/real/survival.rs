@@ -94,9 +94,14 @@ async fn a_killed_supervisor_disturbs_nobody_and_the_next_adopts_without_losing_
     supervisor.stop("it", StopMode::Graceful).await.unwrap();
     assert_eq!(supervisor.settled("it").await.unwrap().phase, Phase::Stopped);
     let log = scene.text("logs/it.log");
-    let ticks: Vec<u64> = log.lines().filter_map(|line| line.split_once("tick ")?.1.parse().ok()).collect();
-    let expected: Vec<u64> = (0..ticks.len() as u64).collect();
-    assert_eq!(ticks, expected, "every line once and in order");
+    let ticks = log.lines().filter_map(|line| line.split_once("tick ")?.1.parse::<u64>().ok());
+    let mut next = 0;
+    for tick in ticks {
+        // One that was killed between writing lines and taking them has its successor write them again.
+        assert!(tick <= next, "line {next} is missing before {tick}");
+        next = next.max(tick + 1);
+    }
+    assert!(next > 100);
     assert!(log.ends_with("stopping\n"));
     gone(&supervisor, &scene).await;
 }
