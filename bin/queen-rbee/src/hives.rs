@@ -1,8 +1,18 @@
 //! This machine's hive: queen's supervisor starts it, restarts it when it dies, adopts it when queen herself has died.
 
+use std::time::Duration;
+
 use daemon_lifecycle::{StopMode, Supervisor, SupervisorError, UnitSpec, UnitStatus};
-use rbee_api::{HiveStatus, Phase};
+use rbee_api::{ControlClient, HiveStatus, Phase, ShutdownRequest};
 use rbee_runtime::config::Config;
+use rbee_runtime::token::Token;
+
+use crate::registry::Registry;
+
+/// What a hive that was asked to end gets to end its workers once queen is in a hurry.
+const HURRY_TIMEOUT_MS: u64 = 15_000;
+/// How long queen waits at her start for the first word of a hive she has adopted.
+const FIRST_WORD_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The hive that queen keeps; clones share it.
 #[derive(Debug, Clone)]
@@ -26,14 +36,42 @@ impl LocalHive {
         Ok(hive)
     }
 
+    /// Where a hive was adopted: waits for its first word, so that what is said of it is true from the start. Bounded.
+    pub async fn first_word(&self, registry: &Registry) {
+        if !self.unit().is_some_and(|unit| unit.adopted) {
+            return;
+        }
+        let mut views = registry.views();
+        let spoken = views.wait_for(|view| view.hives.get(&self.name).is_some_and(|hive| hive.heartbeat.is_some()));
+        if tokio::time::timeout(FIRST_WORD_TIMEOUT, spoken).await.is_err() {
+            tracing::warn!(hive = self.name, "the adopted hive has not been heard of yet");
+        }
+    }
+
     /// Ends the hive, and with it its workers; returns when nothing of it is left.
     ///
     /// # Errors
     /// As [`Supervisor::shutdown`].
-    pub async fn stop(&self, now: bool) -> Result<(), SupervisorError> {
-        // Now is still a signal the hive can pass on: killed, it would leave its workers running.
-        let mode = if now { StopMode::Within { timeout_ms: NOW_TIMEOUT_MS } } else { StopMode::Graceful };
-        self.supervisor.shutdown(mode).await
+    pub async fn stop(&self) -> Result<(), SupervisorError> {
+        self.supervisor.shutdown(StopMode::Graceful).await
+    }
+
+    /// The same without patience. A hive is never simply killed: its workers would live on.
+    ///
+    /// # Errors
+    /// As [`Supervisor::shutdown`].
+    pub async fn stop_now(&self, token: &Token) -> Result<(), SupervisorError> {
+        if let Some(url) = self.unit().and_then(|unit| unit.listen).map(|addr| format!("http://{addr}")) {
+            let request = ShutdownRequest { keep_children: false, now: true };
+            let asked = match ControlClient::new(&url, Some(token.expose().to_owned())) {
+                Ok(control) => control.shutdown(&request).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = asked {
+                tracing::debug!(hive = self.name, error, "the hive cannot be told to hurry");
+            }
+        }
+        self.supervisor.shutdown(StopMode::Within { timeout_ms: HURRY_TIMEOUT_MS }).await
     }
 
     /// Leaves the hive running for the next queen.
@@ -46,8 +84,13 @@ impl LocalHive {
 
     /// Adds what the supervisor knows to what heartbeats say.
     pub fn merge_into(&self, hives: &mut Vec<HiveStatus>) {
-        let Some(unit) = self.supervisor.snapshot().get(&self.name).cloned() else { return };
-        merge(&unit, hives);
+        if let Some(unit) = self.unit() {
+            merge(&unit, hives);
+        }
+    }
+
+    fn unit(&self) -> Option<UnitStatus> {
+        self.supervisor.snapshot().get(&self.name).cloned()
     }
 
     /// A line in the log for each phase the hive goes through.
@@ -71,9 +114,6 @@ impl LocalHive {
         }
     }
 }
-
-/// What a hive gets to end its workers when queen is in a hurry.
-const NOW_TIMEOUT_MS: u64 = 5_000;
 
 fn merge(unit: &UnitStatus, hives: &mut Vec<HiveStatus>) {
     let known = hives.iter_mut().find(|hive| hive.name == unit.name);

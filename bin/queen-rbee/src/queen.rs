@@ -148,6 +148,12 @@ pub async fn live(setup: Setup) -> Result<(), QueenError> {
         let server_end = server_end.clone();
         tokio::spawn(async move { serve(listener, router, &server_end, LAST_ANSWERS_TIMEOUT).await })
     };
+    if let Some(hive) = &local_hive {
+        tokio::select! {
+            () = hive.first_word(&parts.registry) => {}
+            () = parts.stopping.draining() => {}
+        }
+    }
     notify::ready();
     tracing::info!(url, version = env!("CARGO_PKG_VERSION"), restarts, "queen is ready");
 
@@ -159,7 +165,7 @@ pub async fn live(setup: Setup) -> Result<(), QueenError> {
     let ended = match crashed {
         Some(ended) => ended,
         None => {
-            end(&parts.stopping, &gateway, local_hive.as_ref(), config.queen.drain_timeout).await;
+            parts.end(&gateway, local_hive.as_ref(), config.queen.drain_timeout).await;
             server_end.drain();
             server.await
         }
@@ -215,6 +221,35 @@ impl Parts {
         let hosts = AllowedHosts::new(addr, &config.queen.hosts);
         finish(control.merge(inference), hosts, body_bytes_max(config))
     }
+
+    async fn end(&self, gateway: &Gateway, local_hive: Option<&LocalHive>, drain_timeout: Duration) {
+        notify::stopping();
+        tokio::select! {
+            () = gateway.drained() => tracing::info!("every request is answered"),
+            () = tokio::time::sleep(drain_timeout) => tracing::warn!(?drain_timeout, "requests are cut off: time is over"),
+            () = self.stopping.immediate() => tracing::warn!("requests are cut off: told to stop at once"),
+        }
+        let Some(hive) = local_hive else { return };
+        let ended = match self.stopping.keeps_children() {
+            true => hive.detach().await,
+            false => self.stop_hive(hive).await,
+        };
+        if let Err(error) = ended {
+            tracing::error!(error = &error as &dyn std::error::Error, "the hive of this machine did not end in order");
+        }
+    }
+
+    /// Stops the hive, faster once somebody is in a hurry.
+    async fn stop_hive(&self, hive: &LocalHive) -> Result<(), SupervisorError> {
+        if !self.stopping.is_now() {
+            tokio::select! {
+                biased;
+                stopped = hive.stop() => return stopped,
+                () = self.stopping.immediate() => {}
+            }
+        }
+        hive.stop_now(&self.token).await
+    }
 }
 
 fn body_bytes_max(config: &Config) -> usize {
@@ -237,35 +272,6 @@ fn http_client() -> reqwest::Result<reqwest::Client> {
         .tcp_keepalive(KEEPALIVE)
         .http1_only()
         .build()
-}
-
-async fn end(stopping: &Stopping, gateway: &Gateway, local_hive: Option<&LocalHive>, drain_timeout: Duration) {
-    notify::stopping();
-    tokio::select! {
-        () = gateway.drained() => tracing::info!("every request is answered"),
-        () = tokio::time::sleep(drain_timeout) => tracing::warn!(?drain_timeout, "requests are cut off: time is over"),
-        () = stopping.immediate() => tracing::warn!("requests are cut off: told to stop at once"),
-    }
-    let Some(hive) = local_hive else { return };
-    let ended = match stopping.keeps_children() {
-        true => hive.detach().await,
-        false => stop_hive(stopping, hive).await,
-    };
-    if let Err(error) = ended {
-        tracing::error!(error = &error as &dyn std::error::Error, "the hive of this machine did not end in order");
-    }
-}
-
-/// Stops the hive, faster once somebody is in a hurry.
-async fn stop_hive(stopping: &Stopping, hive: &LocalHive) -> Result<(), SupervisorError> {
-    if stopping.is_now() {
-        return hive.stop(true).await;
-    }
-    tokio::select! {
-        biased;
-        stopped = hive.stop(false) => stopped,
-        () = stopping.immediate() => hive.stop(true).await,
-    }
 }
 
 async fn close(store: &Store, lock: LifeLock) {
