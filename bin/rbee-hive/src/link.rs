@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   beat:  change or lease/3 ─▶ heartbeat ─ok─▶ wait ─▶ …      ask:  long poll ─newer─▶ pool ─▶ long poll ─▶ …
-//!                                  └─fails─▶ back-off ─▶ …                  └─fails─▶ back-off ─▶ …
+//!                                  └─fails─▶ back-off ─▶ …                  └─fails─▶ beat now, back-off ─▶ …
 //! ```
 //!
 //! While queen is away nothing here matters to the workers: the pool goes on with the newest assignment.
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use rbee_api::client::ClientError;
 use rbee_api::{Assignment, ControlClient, Heartbeat, HeartbeatReply};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::orders::StoredOrders;
@@ -59,7 +60,8 @@ pub struct Link {
 impl Link {
     /// Keeps the line up for as long as it is polled. `current` is the assignment worked on so far.
     pub async fn run(&self, current: Option<Assignment>) {
-        tokio::join!(self.beat(), self.ask(current));
+        let broken = Notify::new();
+        tokio::join!(self.beat(&broken), self.ask(current, &broken));
     }
 
     /// Tells queen once that we end, so that she need not wait for the lease to run out.
@@ -70,7 +72,7 @@ impl Link {
         let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
     }
 
-    async fn beat(&self) {
+    async fn beat(&self, broken: &Notify) {
         let mut views = self.pool.view();
         let mut delays = backoff();
         let mut away = false;
@@ -91,7 +93,14 @@ impl Link {
                             std::future::pending().await
                         }
                     };
-                    let _ = tokio::time::timeout(rest, changed).await;
+                    let early = async {
+                        tokio::select! {
+                            () = changed => {}
+                            // A queen that was started again knows nothing of us until we speak.
+                            () = broken.notified() => {}
+                        }
+                    };
+                    let _ = tokio::time::timeout(rest, early).await;
                     sleep(BEAT_INTERVAL_MIN.saturating_sub(sent.elapsed())).await;
                 }
                 Err(error) => {
@@ -104,7 +113,7 @@ impl Link {
         }
     }
 
-    async fn ask(&self, mut current: Option<Assignment>) {
+    async fn ask(&self, mut current: Option<Assignment>, broken: &Notify) {
         let mut delays = backoff();
         loop {
             let known = current.as_ref().map(|current| (current.fleet_id.as_str(), current.generation));
@@ -126,6 +135,7 @@ impl Link {
                 }
                 Err(error) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "no assignment");
+                    broken.notify_one();
                     sleep(delays.next().unwrap_or(BACKOFF_MAX)).await;
                 }
             }

@@ -167,7 +167,7 @@ impl Hive {
         if let Some(line) = self.line {
             line.down(!request.keep_children).await;
         }
-        let ended = end(&self.pool, &request, shutdown).await;
+        let ended = end(&self.pool, &request, shutdown, &mut self.requests).await;
         if ended.is_ok() && !request.keep_children {
             // A socket that a killed worker left. Nothing lives that could miss it.
             clear(&self.files_of_workers);
@@ -211,7 +211,12 @@ impl Line {
     }
 }
 
-async fn end(pool: &Pool, request: &ShutdownRequest, shutdown: &Shutdown) -> anyhow::Result<()> {
+async fn end(
+    pool: &Pool,
+    request: &ShutdownRequest,
+    shutdown: &Shutdown,
+    requests: &mut mpsc::Receiver<ShutdownRequest>,
+) -> anyhow::Result<()> {
     if request.keep_children {
         tracing::info!("leaving the workers to the next hive");
         return pool.detach().await.context("cannot leave the workers");
@@ -225,10 +230,21 @@ async fn end(pool: &Pool, request: &ShutdownRequest, shutdown: &Shutdown) -> any
     tokio::select! {
         done = &mut stop => return done.context("cannot stop the workers"),
         () = shutdown.immediate() => tracing::warn!("asked again: stopping at once"),
+        () = told_to_hurry(requests) => tracing::warn!("told to hurry: stopping at once"),
     }
     // Either call may be the one that sees the end.
     let (first, hurried) = tokio::join!(stop, pool.stop(true));
     first.or(hurried).context("cannot stop the workers")
+}
+
+/// Resolves when a later request has no patience.
+async fn told_to_hurry(requests: &mut mpsc::Receiver<ShutdownRequest>) {
+    while let Some(request) = requests.recv().await {
+        if request.now {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 fn clear(folder: &Path) {
