@@ -173,6 +173,7 @@ mod tests {
     }
 
     proptest! {
+        /// WORK-03.
         #[test]
         fn the_same_question_has_the_same_answer(
             logits in prop::collection::vec(-20.0_f32..20.0, 1..600), sampling in some_sampling(), position in 0_usize..9000

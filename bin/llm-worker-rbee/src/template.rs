@@ -145,6 +145,7 @@ mod tests {
         ChatTemplate::new(source, "<s>", "</s>").unwrap().render(turns)
     }
 
+    /// WORK-10.
     #[test]
     fn smollm2_gets_its_default_system_message() {
         assert_eq!(

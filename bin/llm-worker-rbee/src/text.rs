@@ -149,6 +149,7 @@ mod tests {
     }
 
     proptest! {
+        /// WORK-04.
         #[test]
         fn sent_text_is_the_text_up_to_the_first_stop(
             text in "[ab€#]{0,40}", stops in prop::collection::vec("[ab€#]{1,4}", 0..3), cuts in prop::collection::vec(1_usize..5, 1..60)

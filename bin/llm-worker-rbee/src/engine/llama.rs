@@ -69,6 +69,12 @@ impl LoadedModel {
         &self.info
     }
 
+    /// llama.cpp's own model, to be used as its examples do.
+    #[must_use]
+    pub fn llama(&self) -> &LlamaModel {
+        &self.model
+    }
+
     /// The engine over this model; to be made and used on one thread.
     ///
     /// # Errors

@@ -38,6 +38,7 @@ async fn a_chat_is_the_same_whole_and_streamed() {
     assert!(chunks.iter().all(|chunk| chunk["id"] == chunks[0]["id"]));
 }
 
+/// WORK-04.
 #[tokio::test]
 async fn a_stop_string_is_never_seen_and_ends_the_answer() {
     let Some(worker) = Worker::start(&[]) else { return };

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::worker::{PATIENCE, Worker, events, long};
 
+/// WORK-05.
 #[tokio::test]
 async fn a_client_that_goes_away_while_its_prompt_is_read_frees_its_slot() {
     let Some(worker) = Worker::start(&["--slots", "1"]) else { return };
@@ -21,6 +22,7 @@ async fn a_client_that_goes_away_while_its_prompt_is_read_frees_its_slot() {
     assert_eq!(worker.post("/v1/completions", &long("b", 2)).send().await.unwrap().status(), 200);
 }
 
+/// WORK-05.
 #[tokio::test]
 async fn a_client_that_goes_away_in_the_middle_of_an_answer_frees_its_slot() {
     let Some(worker) = Worker::start(&["--slots", "1"]) else { return };
@@ -44,6 +46,7 @@ async fn a_client_that_goes_away_in_the_middle_of_an_answer_frees_its_slot() {
     worker.wait_for_health("free", |health| health["slots_busy"] == 0 && health["queue_depth"] == 0).await;
 }
 
+/// WORK-06.
 #[tokio::test]
 async fn a_client_that_does_not_read_stalls_nobody() {
     let Some(worker) = Worker::start(&["--slots", "2"]) else { return };
@@ -70,6 +73,7 @@ async fn rest((mut text, response): (String, reqwest::Response)) -> String {
     text
 }
 
+/// WORK-07.
 #[tokio::test]
 async fn sigterm_finishes_what_is_in_flight_and_refuses_what_is_new() {
     let Some(worker) = Worker::start(&[]) else { return };

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::worker::{Worker, long, run_to_end, test_model};
 
+/// WORK-08.
 #[tokio::test]
 async fn each_bad_request_has_its_code_and_the_next_good_one_works() {
     let Some(worker) = Worker::start(&["--context", "256"]) else { return };
@@ -44,6 +45,7 @@ async fn each_bad_request_has_its_code_and_the_next_good_one_works() {
     assert_eq!(worker.health().await["error_count"], 0);
 }
 
+/// WORK-08.
 #[tokio::test]
 async fn broken_bodies_and_unknown_paths_are_json_errors() {
     let Some(worker) = Worker::start(&[]) else { return };
@@ -70,6 +72,7 @@ async fn a_long_word_does_not_hurt() {
     assert_eq!((status, &answer["error"]["code"]), (400, &json!("context_length_exceeded")), "{answer}");
 }
 
+/// WORK-09.
 #[tokio::test]
 async fn a_full_queue_says_when_to_come_back() {
     let Some(worker) = Worker::start(&["--slots", "1", "--queue", "0"]) else { return };
@@ -84,6 +87,7 @@ async fn a_full_queue_says_when_to_come_back() {
     assert_eq!(worker.post("/v1/completions", &long("b", 1)).send().await.unwrap().status(), 200);
 }
 
+/// WORK-11.
 #[tokio::test]
 async fn with_a_token_only_health_is_open() {
     let token = "0123456789abcdef-test";
