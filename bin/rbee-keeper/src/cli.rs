@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use rbee_api::WorkerRef;
+use rbee_runtime::config::REPLICAS_MAX;
 
 /// Manages queen, hives and workers of this machine.
 #[derive(Debug, Parser)]
@@ -178,6 +179,7 @@ pub(crate) enum WorkerCommand {
         /// The worker
         name: String,
         /// How many of it
+        #[arg(allow_negative_numbers = true, value_parser = replicas)]
         replicas: u32,
     },
 }
@@ -223,10 +225,10 @@ pub(crate) struct InferArgs {
     #[arg(short, long, value_name = "NAME")]
     pub(crate) model: Option<String>,
     /// Longest answer, in tokens
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive)]
     pub(crate) max_tokens: Option<u32>,
     /// 0 for the likeliest answer, up to 2 for variety
-    #[arg(long, value_name = "T", value_parser = temperature)]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = temperature)]
     pub(crate) temperature: Option<f64>,
     /// The same seed gives the same answer
     #[arg(long, value_name = "S")]
@@ -266,6 +268,16 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn positive(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "must be a whole number above 0".to_owned())
+}
+
+fn replicas(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| *number <= REPLICAS_MAX);
+    number.ok_or_else(|| format!("must be a whole number from 0 to {REPLICAS_MAX}"))
+}
+
 fn temperature(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if (0.0..=2.0).contains(&value) => Ok(value),
@@ -287,6 +299,53 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_reads_well() {
+        let mut command = Cli::command().term_width(100);
+        insta::assert_snapshot!(command.render_help(), @r#"
+        Your own machines as one private, self-healing inference service
+
+        Usage: rbee-keeper [OPTIONS] <COMMAND>
+
+        Commands:
+          up           Start what this machine's role asks for; return when all is ready
+          down         Stop everything, workers first; return when nothing is left
+          status       Show the tree queen → hives → workers
+          queen        This machine's orchestrator
+          hive         Pool managers, one a machine
+          worker       Workers: what serves models, and any other command in the configuration
+          model        Model files of this machine
+          infer        Ask a model; the answer streams to stdout
+          config       The configuration file
+          completions  Print a completion script for a shell
+          help         Print this message or the help of the given subcommand(s)
+
+        Options:
+          -h, --help     Print help
+          -V, --version  Print version
+
+        Global options:
+              --config <FILE>       Configuration file [env: RBEE_CONFIG]
+              --hive <URL>          Talk to a hive that stands alone [env: RBEE_HIVE]
+              --json                Print one JSON document on stdout
+          -q, --quiet               Print results and errors only
+          -v, --verbose...          Tell more; twice for even more
+              --no-color            No colours [env: NO_COLOR]
+              --timeout <DURATION>  Give up waiting after this time, such as 30s (exit code 75)
+
+        Start here:
+          rbee-keeper up                                start everything, wait until it is ready
+          rbee-keeper infer --model smollm2 "Hello"     ask a model
+          rbee-keeper status                            what runs
+          rbee-keeper down                              stop everything
+
+        Environment: RBEE_HOME (one folder for everything), RBEE_CONFIG, RBEE_QUEEN (URL), RBEE_HIVE (URL),
+        RBEE_TOKEN, NO_COLOR
+        Exit codes: 0 done, 1 failed, 64 usage, 69 unreachable, 75 try again, 78 configuration; status: 0
+        running, 1 stale, 3 not running, 4 unknown
+        "#);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use clap::CommandFactory;
 use daemon_lifecycle::{DaemonError, SupervisorError};
 use model_store::ModelError;
 use rbee_api::{ClientError, ErrorCode};
@@ -107,20 +108,34 @@ impl Failure {
             .exit(Exit::TRY_AGAIN)
     }
 
-    /// A command line that makes no sense, in clap's words.
-    pub(crate) fn usage(error: &clap::Error) -> Self {
+    /// A command line that makes no sense, in clap's words; `words` are what was typed, without the program's name.
+    pub(crate) fn usage(error: &clap::Error, words: &[String]) -> Self {
         let text = error.render().to_string();
         let mut paragraphs = text.split("\n\n");
         let first = paragraphs.next().unwrap_or_default().trim().trim_start_matches("error: ").to_owned();
         let rest: Vec<&str> = paragraphs.map(str::trim).collect();
         let line = |prefix: &str| rest.iter().find_map(|part| part.strip_prefix(prefix)).map(str::to_owned);
         let usage = line("Usage: ").map(|usage| format!("usage: {}", usage.lines().next().unwrap_or_default()));
-        let hint = line("tip: ").or(usage).unwrap_or_else(|| "see `rbee-keeper --help`".to_owned());
+        let hint = line("tip: ").or(usage).unwrap_or_else(|| format!("see `{} --help`", verb_of(words)));
         let is_help = error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+        let first = first.split_whitespace().collect::<Vec<_>>().join(" ");
         let message = if is_help { text.trim().to_owned() } else { first };
         let failure = Self::new("usage", message).exit(Exit::USAGE);
         if is_help { failure } else { failure.hint(hint) }
     }
+}
+
+/// The part of a command line that names a verb: `rbee-keeper worker start`.
+fn verb_of(words: &[String]) -> String {
+    let root = crate::cli::Cli::command();
+    let (mut command, mut path) = (&root, root.get_name().to_owned());
+    for word in words {
+        if let Some(next) = command.find_subcommand(word) {
+            command = next;
+            path = format!("{path} {word}");
+        }
+    }
+    path
 }
 
 fn of(code: &str, error: &(dyn Error + 'static)) -> Failure {
@@ -245,5 +260,60 @@ fn hint_of(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::ManagedByQueen => Some("leave out --hive and RBEE_HIVE to ask queen"),
         ErrorCode::Timeout => Some("what was asked for goes on; `rbee-keeper status` shows how far it is"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::Failure;
+    use crate::cli::Cli;
+
+    /// What is printed for a command line that makes no sense.
+    fn refusal(words: &[&str]) -> String {
+        let error = Cli::try_parse_from([&["rbee-keeper"], words].concat()).unwrap_err();
+        let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+        let failure = Failure::usage(&error, &words);
+        format!("error: {}\nhint: {}", failure.message, failure.hint.as_deref().unwrap_or_default())
+    }
+
+    #[test]
+    fn usage_errors_say_what_is_wrong_and_what_to_write() {
+        insta::assert_snapshot!(refusal(&["statsu"]), @r"
+        error: unrecognized subcommand 'statsu'
+        hint: a similar subcommand exists: 'status'
+        ");
+        insta::assert_snapshot!(refusal(&["worker", "start", "a/x"]), @r"
+        error: invalid value 'a/x' for '<NAME>': `x` is no replica: replicas are numbers, counted from 0
+        hint: see `rbee-keeper worker start --help`
+        ");
+        insta::assert_snapshot!(refusal(&["worker", "scale", "a", "-1"]), @r"
+        error: invalid value '-1' for '<REPLICAS>': must be a whole number from 0 to 256
+        hint: see `rbee-keeper worker scale --help`
+        ");
+        insta::assert_snapshot!(refusal(&["infer", "--max-tokens", "-5", "hi"]), @r"
+        error: invalid value '-5' for '--max-tokens <N>': must be a whole number above 0
+        hint: see `rbee-keeper infer --help`
+        ");
+        insta::assert_snapshot!(refusal(&["up", "--timeout", "soon"]), @r"
+        error: invalid value 'soon' for '--timeout <DURATION>': expected number at 0; write it like 30s or 5m
+        hint: see `rbee-keeper up --help`
+        ");
+        insta::assert_snapshot!(refusal(&["worker", "start"]), @r"
+        error: the following required arguments were not provided: <NAME>
+        hint: usage: rbee-keeper worker start <NAME>
+        ");
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let inner = std::io::Error::other("the disk is full");
+        let failure = Failure::new("x", "cannot write a").because(&inner);
+        assert_eq!(failure.message, "cannot write a: the disk is full");
+        assert_eq!(
+            failure.because(&std::io::Error::other("the disk is full")).message,
+            "cannot write a: the disk is full"
+        );
     }
 }

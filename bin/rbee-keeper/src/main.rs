@@ -64,8 +64,9 @@ fn run(cli: Cli, env: rbee_runtime::env::Env, ui: Ui) -> Result<Exit, Failure> {
 /// Help and version are answers; everything else clap says is a usage error.
 fn refused(error: &clap::Error) -> Exit {
     if error.use_stderr() {
-        let json = std::env::args_os().any(|argument| argument == "--json");
-        Ui::bare(json).failure(&Failure::usage(error))
+        let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+        let json = words.iter().any(|word| word == "--json");
+        Ui::bare(json).failure(&Failure::usage(error, &words))
     } else {
         Ui::bare(false).help(error);
         Exit::DONE

@@ -1,4 +1,5 @@
-//! The command line where no daemon is needed: exit codes, messages, JSON.
+//! The command line where no daemon is needed: exit codes, messages, JSON. KEEP-01, KEEP-02, KEEP-04, KEEP-09, CONF-01,
+//! CONF-03, CONF-05.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -251,6 +252,9 @@ fn models_are_listed_removed_and_a_wrong_digest_is_refused() {
     assert_eq!((code, pulled["path"].as_str()), (0, file.to_str()));
     let (code, error) = json_of(keeper(home.path()).args(["model", "pull", "wrong", "--json"]));
     assert_eq!((code, error["error"]["code"].as_str()), (1, Some("model")));
+    let message = error["error"]["message"].as_str().unwrap();
+    let actual = "9a129038d9a00aed";
+    assert!(message.contains(sound) && message.contains(actual), "{message}");
     keeper(home.path())
         .args(["model", "pull", "gone"])
         .assert()

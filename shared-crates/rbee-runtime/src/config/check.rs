@@ -9,8 +9,8 @@ use super::problem::did_you_mean;
 use super::schema::{Config, WorkerConfig};
 use super::values::Ready;
 
-/// Replicas of one worker; each is a process.
-const REPLICAS_MAX: u32 = 256;
+/// Most replicas of one worker; each is a process.
+pub const REPLICAS_MAX: u32 = 256;
 /// Slots of one engine.
 const SLOTS_MAX: u32 = 256;
 /// Placeholders that the hive fills into a command.

@@ -14,6 +14,7 @@ mod settings;
 mod to_spec;
 mod values;
 
+pub use check::REPLICAS_MAX;
 pub use in_force::NotInForce;
 pub use model_store::{ModelSource, Sha256Digest};
 pub use problem::{ConfigError, Problem};

@@ -1,4 +1,4 @@
-//! What the file may say and what is said about mistakes.
+//! What the file may say and what is said about mistakes. CONF-01, CONF-02, CONF-04.
 
 use std::path::Path;
 use std::time::Duration;
