@@ -156,6 +156,7 @@ mod tests {
         assert_eq!(stat, Stat { is_zombie: true, session: 9, start_time_ticks: 777, wait_status: 52 });
     }
 
+    /// PROC-01
     #[test]
     fn this_process_is_itself_and_nobody_else() {
         let me = Process::of_pid(std::process::id()).unwrap().unwrap();

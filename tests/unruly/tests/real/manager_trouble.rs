@@ -124,7 +124,7 @@ fn a_dead_daemon_is_stale_until_the_next_start() {
     manager.stop().unwrap();
 }
 
-/// PROC-09
+/// PROC-01, PROC-09
 #[test]
 fn a_pid_file_that_names_somebody_else_never_leads_to_a_signal() {
     let scene = Scene::new();

@@ -106,6 +106,7 @@ async fn a_killed_supervisor_disturbs_nobody_and_the_next_adopts_without_losing_
     gone(&supervisor, &scene).await;
 }
 
+/// PROC-14
 #[tokio::test]
 async fn the_exit_of_an_adopted_process_is_seen_with_its_code() {
     let scene = Scene::new();
