@@ -260,3 +260,6 @@ fn note_endpoints(hive: &str, heartbeat: &Heartbeat, endpoints: &mut BTreeMap<Re
     }
     *endpoints = now;
 }
+
+#[cfg(test)]
+mod tests;

@@ -234,7 +234,7 @@ async fn a_hive_gets_its_orders_once_and_at_once() {
 #[tokio::test]
 async fn a_lost_hives_replicas_move_and_a_returning_one_gets_none() {
     let home = tempfile::tempdir().unwrap();
-    let queen = TestQueen::start(home.path(), "lease_ttl = \"1s\"", &format!("{ONE_WORKER}replicas = 2\n")).await;
+    let queen = TestQueen::start(home.path(), "lease_ttl = \"2s\"", &format!("{ONE_WORKER}replicas = 2\n")).await;
     let mut a = FakeHive::start(&queen, "a", obedient(vec![7855])).await;
     assert_eq!(a.assignment().workers.len(), 2);
     let b = FakeHive::start(&queen, "b", obedient(vec![7855])).await;
