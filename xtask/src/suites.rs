@@ -13,6 +13,14 @@ use crate::{child, say};
 /// The client the end-to-end tests use.
 const OPENAI_CLIENT: [&str; 1] = ["openai==3.54.0"];
 
+/// What a suite needs built.
+#[derive(Clone, Copy)]
+enum Built {
+    BinariesAndTests,
+    Binaries,
+    Release,
+}
+
 /// What the black-box tests find in their environment.
 struct Surroundings {
     variables: Vec<(&'static str, String)>,
@@ -20,10 +28,15 @@ struct Surroundings {
 
 impl Surroundings {
     /// Builds all binaries once; fetches the model and the client.
-    fn bring(paths: &Paths, tools: &Tools, release: bool) -> Result<Self> {
-        let mut arguments = vec!["--workspace", "--bins"];
-        arguments.extend(release.then_some("--release"));
-        build("build", paths, tools, &arguments)?;
+    fn bring(paths: &Paths, tools: &Tools, what: Built) -> Result<Self> {
+        let arguments: &[&str] = match what {
+            // Tests ask for other features of some crates: built together, everything is built once.
+            Built::BinariesAndTests => &["--workspace", "--bins", "--tests"],
+            Built::Binaries => &["--workspace", "--bins"],
+            Built::Release => &["--workspace", "--bins", "--release"],
+        };
+        build("build (the first takes minutes)", paths, tools, arguments)?;
+        let release = matches!(what, Built::Release);
         let binaries = paths.binaries(release);
         let model = fetch_model(paths, release)?;
         let environment = Environment::at(&paths.python())?;
@@ -56,7 +69,7 @@ fn fetch_model(paths: &Paths, release: bool) -> Result<String> {
 
 pub(crate) fn test(paths: &Paths) -> Result<()> {
     let tools = Tools::bring(paths)?;
-    let surroundings = Surroundings::bring(paths, &tools, false)?;
+    let surroundings = Surroundings::bring(paths, &tools, Built::BinariesAndTests)?;
     let mut failed = Vec::new();
     let mut run = |title: &'static str, mut command: Command| {
         surroundings.apply(&mut command);
@@ -87,7 +100,7 @@ fn has_nextest() -> bool {
 
 pub(crate) fn e2e(paths: &Paths, scenario: Option<&str>) -> Result<()> {
     let tools = Tools::bring(paths)?;
-    let surroundings = Surroundings::bring(paths, &tools, false)?;
+    let surroundings = Surroundings::bring(paths, &tools, Built::Binaries)?;
     let mut e2e = Command::new(paths.binaries(false).join("e2e"));
     e2e.args(scenario);
     surroundings.apply(&mut e2e);
@@ -96,7 +109,7 @@ pub(crate) fn e2e(paths: &Paths, scenario: Option<&str>) -> Result<()> {
 
 pub(crate) fn bench(paths: &Paths, name: &str) -> Result<()> {
     let tools = Tools::bring(paths)?;
-    let surroundings = Surroundings::bring(paths, &tools, true)?;
+    let surroundings = Surroundings::bring(paths, &tools, Built::Release)?;
     let mut bench = Command::new(paths.binaries(true).join("bench"));
     bench.arg(name);
     surroundings.apply(&mut bench);
