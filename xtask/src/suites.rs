@@ -52,6 +52,8 @@ impl Surroundings {
 
     fn apply(&self, command: &mut Command) {
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        // A test run writes nothing into the checkout.
+        command.env("INSTA_UPDATE", "no");
         // The developer's own chain must not be met by a test.
         for name in ["RBEE_HOME", "RBEE_CONFIG", "RBEE_QUEEN", "RBEE_HIVE", "RBEE_TOKEN"] {
             command.env_remove(name);
