@@ -11,7 +11,7 @@ Examples:
   queen-rbee                                     run with the configuration of this machine
   queen-rbee run --config ./rbee.toml            run with another one
   queen-rbee run --listen 127.0.0.1:0            run on any free port
-  RBEE_HOME=/tmp/rbee queen-rbee run             run with all files below one folder
+  RBEE_HOME=./home queen-rbee run               run with all files below one folder
 
 Usually `rbee-keeper up` or `rbee-keeper queen start` starts it.
 Exit codes: 0 ended as asked; 64 usage; 75 try again (another queen, port taken); 78 configuration; 1 anything else.";

@@ -203,6 +203,7 @@ mod tests {
     }
 
     proptest! {
+        /// QUEEN-01
         #[test]
         fn every_wanted_replica_has_one_place_when_any_hive_is_open(
             wanted in replicas(), hives in fleets(), previous in placements(),

@@ -62,7 +62,7 @@ const EXAMPLES: &str = "\
 Examples:
   rbee-hive run --config rbee.toml            supervise the file's workers, as supervisord or s6 would
   rbee-hive run --queen http://10.0.0.1:7833  take orders from queen
-  RBEE_HOME=/tmp/demo rbee-hive run           keep everything below one folder
+  RBEE_HOME=./demo rbee-hive run              keep everything below one folder
 
 Signals: SIGTERM or SIGINT stops all workers, then the hive; a second one stops them at once.
 After SIGKILL the workers go on, and the next hive takes them over.

@@ -125,8 +125,9 @@ mod tests {
         edges.iter().map(|(unit, needs)| (UnitName::new(unit), names(needs))).collect()
     }
 
+    /// DEPS-01
     #[test]
-    fn deps_01_impossible_graphs_are_told_with_their_path() {
+    fn impossible_graphs_are_told_with_their_path() {
         assert_eq!(check_dependencies(&graph(&[("a", &["b", "c"]), ("b", &["c"]), ("c", &[])])), Ok(()));
         for (edges, message) in [
             (graph(&[("a", &["x"])]), "`a` depends on `x`, which does not exist"),

@@ -95,6 +95,7 @@ mod tests {
         }
     }
 
+    /// LIFE-23
     #[test]
     fn delays_double_to_the_cap() {
         let spec = spec(1_000, 8_000, 100, 1_000_000);

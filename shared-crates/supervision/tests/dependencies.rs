@@ -1,4 +1,4 @@
-//! Order between units. The number in a name is the requirement: `deps_03` tests DEPS-03.
+//! Order between units.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -83,8 +83,9 @@ fn chain_up() -> Tree {
     tree
 }
 
+/// DEPS-02
 #[test]
-fn deps_02_a_start_goes_up_the_dependencies_each_when_ready() {
+fn a_start_goes_up_the_dependencies_each_when_ready() {
     let mut tree = Tree::new(CHAIN);
     assert_eq!(tree.start("web"), "spawn:db");
     assert_eq!(tree.reason("api"), "waits for `db`, which is starting");
@@ -94,8 +95,9 @@ fn deps_02_a_start_goes_up_the_dependencies_each_when_ready() {
     assert_eq!((tree.phase("web"), tree.reason("web")), (Phase::Running, ""));
 }
 
+/// DEPS-03
 #[test]
-fn deps_03_a_stop_goes_down_the_dependents_first() {
+fn a_stop_goes_down_the_dependents_first() {
     let mut tree = chain_up();
     assert_eq!(tree.give(Event::StopAll { mode: StopMode::Graceful }), "term:web");
     assert_eq!(tree.gone("web", ExitHow::Code(0)), "term:api");
@@ -104,14 +106,16 @@ fn deps_03_a_stop_goes_down_the_dependents_first() {
     assert!(tree.core.is_quiet());
 }
 
+/// DEPS-03
 #[test]
-fn deps_03_a_stop_at_once_waits_for_nobody() {
+fn a_stop_at_once_waits_for_nobody() {
     let mut tree = chain_up();
     assert_eq!(tree.give(Event::StopAll { mode: StopMode::Now }), "kill:api kill:db kill:web");
 }
 
+/// DEPS-04
 #[test]
-fn deps_04_stopping_a_dependency_lets_its_dependents_wait_for_it() {
+fn stopping_a_dependency_lets_its_dependents_wait_for_it() {
     let mut tree = chain_up();
     assert_eq!(tree.stop("db", StopMode::Graceful), "term:web");
     tree.gone("web", ExitHow::Code(0));
@@ -123,8 +127,9 @@ fn deps_04_stopping_a_dependency_lets_its_dependents_wait_for_it() {
     assert_eq!(tree.up("api"), "spawn:web");
 }
 
+/// DEPS-05
 #[test]
-fn deps_05_a_crash_cascades_and_counts_for_nobody_else() {
+fn a_crash_cascades_and_counts_for_nobody_else() {
     let mut tree = chain_up();
     assert_eq!(tree.gone("db", ExitHow::Code(1)), "spawn:db term:web");
     assert_eq!(tree.gone("web", ExitHow::Code(0)), "term:api");
@@ -136,8 +141,9 @@ fn deps_05_a_crash_cascades_and_counts_for_nobody_else() {
     }
 }
 
+/// DEPS-06
 #[test]
-fn deps_06_who_waits_says_why() {
+fn who_waits_says_why() {
     let mut tree = Tree::new(CHAIN);
     tree.start("web");
     let (unit, incarnation) = tree.live("db");
@@ -149,8 +155,9 @@ fn deps_06_who_waits_says_why() {
     assert_eq!(tree.phase("web"), Phase::Stopped, "who waits can be stopped at once");
 }
 
+/// DEPS-07
 #[test]
-fn deps_07_adoption_of_a_tree_without_its_root_ends_what_needs_it() {
+fn adoption_of_a_tree_without_its_root_ends_what_needs_it() {
     let mut tree = Tree::new(CHAIN);
     for name in ["api", "web"] {
         let incarnation = Incarnation::new(5);
@@ -164,8 +171,9 @@ fn deps_07_adoption_of_a_tree_without_its_root_ends_what_needs_it() {
     assert_eq!(tree.up("db"), "spawn:api");
 }
 
+/// DEPS-08
 #[test]
-fn deps_08_only_so_many_are_on_their_way_up_at_once() {
+fn only_so_many_are_on_their_way_up_at_once() {
     let mut tree = Tree::with_core(Core::new(1).with_starts_max(2), &[("a", &[]), ("b", &[]), ("c", &[]), ("d", &[])]);
     assert_eq!(["a", "b", "c", "d"].map(|name| tree.start(name)), ["spawn:a", "spawn:b", "", ""]);
     assert_eq!(tree.reason("c"), "waits for a start slot");

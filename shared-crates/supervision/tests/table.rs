@@ -1,4 +1,4 @@
-//! State × event: what each race comes to. The number in a name is the requirement: `life_03` tests LIFE-03.
+//! State × event: what each race comes to.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -103,8 +103,9 @@ fn at_once() -> Spec {
     Spec { restart, ..Spec::default() }
 }
 
+/// LIFE-01
 #[test]
-fn life_01_the_main_path() {
+fn the_main_path() {
     let mut t = Table::new(Spec::default());
     assert_eq!(t.start(), "spawn#1 starting");
     assert_eq!(t.spawned(1), "await#1");
@@ -114,8 +115,9 @@ fn life_01_the_main_path() {
     assert_eq!(t.core.deadline(), None);
 }
 
+/// LIFE-02
 #[test]
-fn life_02_verbs_are_idempotent() {
+fn verbs_are_idempotent() {
     let mut t = Table::running(Spec::default());
     assert_eq!(t.start(), "");
     t.stop(StopMode::Graceful);
@@ -124,8 +126,9 @@ fn life_02_verbs_are_idempotent() {
     assert_eq!(t.stop(StopMode::Graceful), "");
 }
 
+/// LIFE-03
 #[test]
-fn life_03_stop_during_spawn_waits_for_the_report() {
+fn stop_during_spawn_waits_for_the_report() {
     let mut t = Table::new(Spec::default());
     t.start();
     assert_eq!(t.stop(StopMode::Graceful), "stopping");
@@ -133,8 +136,9 @@ fn life_03_stop_during_spawn_waits_for_the_report() {
     assert_eq!(t.exited(1, ExitHow::Signal(15)), "clean#1 stopped");
 }
 
+/// LIFE-03
 #[test]
-fn life_03_a_spawn_that_fails_while_a_stop_waits_is_a_stop() {
+fn a_spawn_that_fails_while_a_stop_waits_is_a_stop() {
     let mut t = Table::new(Spec::default());
     t.start();
     t.stop(StopMode::Now);
@@ -144,16 +148,18 @@ fn life_03_a_spawn_that_fails_while_a_stop_waits_is_a_stop() {
     assert_eq!(t.reason(), "");
 }
 
+/// LIFE-04
 #[test]
-fn life_04_start_during_stop_runs_again() {
+fn start_during_stop_runs_again() {
     let mut t = Table::running(Spec::default());
     t.stop(StopMode::Graceful);
     assert_eq!(t.start(), "");
     assert_eq!(t.exited(1, ExitHow::Code(0)), "clean#1 spawn#2 starting");
 }
 
+/// LIFE-05
 #[test]
-fn life_05_a_second_stop_shortens_and_never_lengthens() {
+fn a_second_stop_shortens_and_never_lengthens() {
     let mut t = Table::running(Spec::default());
     t.stop(StopMode::Within { timeout_ms: 100 });
     t.stop(StopMode::Within { timeout_ms: 5_000 });
@@ -164,8 +170,9 @@ fn life_05_a_second_stop_shortens_and_never_lengthens() {
     assert_eq!(t.stop(StopMode::Now), "", "it was killed already");
 }
 
+/// LIFE-06
 #[test]
-fn life_06_who_ignores_the_signal_is_killed() {
+fn who_ignores_the_signal_is_killed() {
     let mut t = Table::running(Spec { stop_timeout_ms: 10, ..Spec::default() });
     t.stop(StopMode::Graceful);
     assert_eq!(t.after(9).give(Event::Tick), "");
@@ -173,8 +180,9 @@ fn life_06_who_ignores_the_signal_is_killed() {
     assert_eq!(t.exited(1, ExitHow::Signal(9)), "clean#1 stopped");
 }
 
+/// LIFE-07
 #[test]
-fn life_07_a_late_event_of_an_old_run_changes_nothing() {
+fn a_late_event_of_an_old_run_changes_nothing() {
     let mut t = Table::running(at_once());
     assert_eq!(t.exited(1, ExitHow::Code(1)), "clean#1 restarting spawn#2 starting");
     t.spawned(2);
@@ -183,8 +191,9 @@ fn life_07_a_late_event_of_an_old_run_changes_nothing() {
     assert_eq!(t.phase(), Phase::Starting);
 }
 
+/// LIFE-08
 #[test]
-fn life_08_exit_before_ready_is_a_crash_whatever_its_code() {
+fn exit_before_ready_is_a_crash_whatever_its_code() {
     let spec = Spec { restart: Restart { policy: Policy::OnFailure, ..Restart::default() }, ..Spec::default() };
     let mut t = Table::new(spec);
     t.start();
@@ -193,8 +202,9 @@ fn life_08_exit_before_ready_is_a_crash_whatever_its_code() {
     assert_eq!(t.reason(), "ended with exit code 0");
 }
 
+/// LIFE-09
 #[test]
-fn life_09_who_never_gets_ready_is_ended_and_restarted() {
+fn who_never_gets_ready_is_ended_and_restarted() {
     let mut t = Table::new(Spec { start_timeout_ms: 100, ..at_once() });
     t.start();
     t.spawned(1);
@@ -202,8 +212,9 @@ fn life_09_who_never_gets_ready_is_ended_and_restarted() {
     assert_eq!(t.exited(1, ExitHow::Signal(15)), "clean#1 restarting spawn#2 starting");
 }
 
+/// LIFE-10
 #[test]
-fn life_10_more_time_can_be_asked_for() {
+fn more_time_can_be_asked_for() {
     let mut t = Table::new(Spec { start_timeout_ms: 100, ..Spec::default() });
     t.start();
     t.spawned(1);
@@ -212,8 +223,9 @@ fn life_10_more_time_can_be_asked_for() {
     assert_eq!(t.core.deadline(), Some(Now::from_ms(250)));
 }
 
+/// LIFE-11
 #[test]
-fn life_11_policies_decide_what_follows_an_end() {
+fn policies_decide_what_follows_an_end() {
     for (policy, how, phase) in [
         (Policy::Always, ExitHow::Code(0), Phase::Restarting),
         (Policy::Always, ExitHow::Signal(9), Phase::Restarting),
@@ -229,8 +241,9 @@ fn life_11_policies_decide_what_follows_an_end() {
     }
 }
 
+/// LIFE-12
 #[test]
-fn life_12_too_many_restarts_are_a_failure_with_its_cause() {
+fn too_many_restarts_are_a_failure_with_its_cause() {
     let mut t = Table::running(at_once());
     for n in 1..=2 {
         t.exited(n, ExitHow::Code(3));
@@ -243,8 +256,9 @@ fn life_12_too_many_restarts_are_a_failure_with_its_cause() {
     assert_eq!(t.restarts(), 0);
 }
 
+/// LIFE-13
 #[test]
-fn life_13_stability_resets_the_count() {
+fn stability_resets_the_count() {
     let restart = Restart { reset_after_ms: 1_000, ..at_once().restart };
     let mut t = Table::running(Spec { restart, ..Spec::default() });
     t.exited(1, ExitHow::Code(1));
@@ -256,8 +270,9 @@ fn life_13_stability_resets_the_count() {
     assert_eq!(t.core.deadline(), None, "an idle unit wants no tick");
 }
 
+/// LIFE-14
 #[test]
-fn life_14_retry_skips_the_wait_and_force_forgets() {
+fn retry_skips_the_wait_and_force_forgets() {
     let mut t = Table::running(Spec::default());
     t.exited(1, ExitHow::Code(1));
     assert_eq!(t.phase(), Phase::Restarting);
@@ -270,8 +285,9 @@ fn life_14_retry_skips_the_wait_and_force_forgets() {
     assert_eq!(t.restarts(), 0);
 }
 
+/// LIFE-15
 #[test]
-fn life_15_a_missing_binary_is_unavailable_until_asked_again() {
+fn a_missing_binary_is_unavailable_until_asked_again() {
     let mut t = Table::new(Spec::default());
     t.start();
     let (unit, incarnation) = (t.unit.clone(), Incarnation::new(1));
@@ -283,8 +299,9 @@ fn life_15_a_missing_binary_is_unavailable_until_asked_again() {
     assert_eq!(t.start(), "spawn#2 starting");
 }
 
+/// LIFE-16
 #[test]
-fn life_16_failing_probes_in_a_row_restart() {
+fn failing_probes_in_a_row_restart() {
     let mut t = Table::running(at_once());
     let (unit, incarnation) = (t.unit.clone(), Incarnation::new(1));
     let bad = Event::HealthFailed { unit: unit.clone(), incarnation, reason: "refused".into() };
@@ -297,8 +314,9 @@ fn life_16_failing_probes_in_a_row_restart() {
     assert_eq!(t.exited(1, ExitHow::Code(0)), "clean#1 restarting spawn#2 starting");
 }
 
+/// LIFE-17
 #[test]
-fn life_17_adoption_takes_over_where_the_last_supervisor_was() {
+fn adoption_takes_over_where_the_last_supervisor_was() {
     for (stage, actions, phase) in [
         (Stage::Ready, "watch#7 running", Phase::Running),
         (Stage::Starting, "await#7 starting", Phase::Starting),
@@ -313,8 +331,9 @@ fn life_17_adoption_takes_over_where_the_last_supervisor_was() {
     }
 }
 
+/// LIFE-18
 #[test]
-fn life_18_an_end_that_was_under_way_when_the_supervisor_died_is_no_wish() {
+fn an_end_that_was_under_way_when_the_supervisor_died_is_no_wish() {
     let spec = Spec { restart: Restart { policy: Policy::OnFailure, ..Restart::default() }, ..Spec::default() };
     let mut t = Table::new(spec);
     let (unit, incarnation) = (t.unit.clone(), Incarnation::new(7));
@@ -323,8 +342,9 @@ fn life_18_an_end_that_was_under_way_when_the_supervisor_died_is_no_wish() {
     assert_eq!(t.exited(7, ExitHow::Code(0)), "clean#7 spawn#8 starting");
 }
 
+/// LIFE-19
 #[test]
-fn life_19_a_new_launch_restarts_and_a_new_policy_does_not() {
+fn a_new_launch_restarts_and_a_new_policy_does_not() {
     let mut t = Table::running(Spec::default());
     let declare = |spec| Event::Declare { unit: UnitName::new("u"), spec, last_incarnation: Incarnation::NONE };
     assert_eq!(t.give(declare(Spec { stop_timeout_ms: 5, ..Spec::default() })), "");
@@ -336,8 +356,9 @@ fn life_19_a_new_launch_restarts_and_a_new_policy_does_not() {
     assert_eq!(t.exited(1, ExitHow::Code(0)), "clean#1 spawn#2 starting");
 }
 
+/// LIFE-20
 #[test]
-fn life_20_a_removed_unit_is_stopped_then_forgotten() {
+fn a_removed_unit_is_stopped_then_forgotten() {
     let mut t = Table::running(Spec::default());
     let unit = t.unit.clone();
     assert_eq!(t.give(Event::Remove { unit: unit.clone() }), "term#1 stopping");
@@ -346,8 +367,9 @@ fn life_20_a_removed_unit_is_stopped_then_forgotten() {
     assert_eq!(t.give(Event::Start { unit }), "", "an unknown unit is nobody");
 }
 
+/// LIFE-21
 #[test]
-fn life_21_restart_works_from_every_phase() {
+fn restart_works_from_every_phase() {
     let mut t = Table::new(Spec::default());
     assert_eq!(t.restart(), "spawn#1 starting");
     assert_eq!(t.restart(), "stopping", "the run on its way may be of an old kind");
@@ -359,8 +381,9 @@ fn life_21_restart_works_from_every_phase() {
     assert_eq!(t.restart(), "spawn#3 starting");
 }
 
+/// LIFE-22
 #[test]
-fn life_22_stop_all_stops_all() {
+fn stop_all_stops_all() {
     let mut core = Core::new(1);
     let now = Now::from_ms(0);
     for name in ["a", "b"] {

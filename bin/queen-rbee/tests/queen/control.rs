@@ -67,6 +67,7 @@ async fn the_tree_is_shown_as_far_as_it_is_known() {
     queen.stop().await;
 }
 
+/// QUEEN-06
 #[tokio::test]
 async fn verbs_wait_until_it_has_come_about_and_change_nothing_twice() {
     let home = tempfile::tempdir().unwrap();
@@ -231,6 +232,7 @@ async fn a_hive_gets_its_orders_once_and_at_once() {
     queen.stop().await;
 }
 
+/// QUEEN-02
 #[tokio::test]
 async fn a_lost_hives_replicas_move_and_a_returning_one_gets_none() {
     let home = tempfile::tempdir().unwrap();
@@ -258,6 +260,7 @@ async fn a_lost_hives_replicas_move_and_a_returning_one_gets_none() {
     queen.stop().await;
 }
 
+/// QUEEN-03
 #[tokio::test]
 async fn two_machines_cannot_have_one_name() {
     let home = tempfile::tempdir().unwrap();
@@ -277,6 +280,7 @@ async fn two_machines_cannot_have_one_name() {
     queen.stop().await;
 }
 
+/// QUEEN-04
 #[tokio::test]
 async fn the_next_queen_goes_on_where_the_last_one_was_killed() {
     let home = tempfile::tempdir().unwrap();
@@ -306,6 +310,7 @@ async fn the_next_queen_goes_on_where_the_last_one_was_killed() {
     queen.stop().await;
 }
 
+/// QUEEN-05
 #[tokio::test]
 async fn a_corrupt_store_is_a_new_fleet_and_work_goes_on() {
     let home = tempfile::tempdir().unwrap();
@@ -363,6 +368,7 @@ async fn logs_of_a_hive_that_does_not_answer() {
     queen.stop().await;
 }
 
+/// QUEEN-10
 #[tokio::test]
 async fn asked_to_end_queen_lets_everybody_go_and_leaves_nothing() {
     let home = tempfile::tempdir().unwrap();

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic; clippy knows tests, not their helpers")]
 
 mod control;
+mod farewell;
 mod gateway;
 mod harness;
 mod process;

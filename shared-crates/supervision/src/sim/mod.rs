@@ -74,6 +74,7 @@ pub fn run(seed: u64) -> Result<Stats, Broken> {
 mod tests {
     use super::*;
 
+    /// LIFE-24
     #[test]
     fn worlds_keep_the_invariants() {
         let mut total = Stats::default();
@@ -95,6 +96,7 @@ mod tests {
         }
     }
 
+    /// LIFE-25
     #[test]
     fn a_seed_means_the_same_world() {
         assert_eq!(run(7), run(7));
