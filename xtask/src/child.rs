@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -51,19 +51,15 @@ pub(crate) fn step(title: &str, command: &mut Command, log: &Path) -> Result<()>
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
     let mut log_file = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot run {}", name(command)))?;
+    // One pipe for both: two would lose which line came last.
+    let (output, stdout) = io::pipe().context("cannot make a pipe")?;
+    let stderr = stdout.try_clone().context("cannot share a pipe")?;
+    let spawned = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn();
+    // The command keeps its ends open, and with them the pipe, until it is given others.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = spawned.with_context(|| format!("cannot run {}", name(command)))?;
     let (sender, lines) = channel();
-    if let Some(stdout) = child.stdout.take() {
-        forward(stdout, sender.clone());
-    }
-    if let Some(stderr) = child.stderr.take() {
-        forward(stderr, sender);
-    }
+    forward(output, sender);
     let mut progress = Progress::start(title);
     let mut tail = VecDeque::new();
     loop {
