@@ -151,3 +151,23 @@ fn with_json_every_verb_prints_one_document_errors_too() {
     let (answer, code) = home.json(&["down"]);
     assert_eq!(code, 0, "{answer}");
 }
+
+/// KEEP-10
+#[test]
+fn a_profile_decides_what_runs_and_an_unknown_one_is_refused() {
+    let home = Home::with_config(
+        "[worker.a]\ncommand = [\"sleep\", \"1000\"]\n\n[worker.b]\ncommand = [\"sleep\", \"1000\"]\n\n\
+         [profiles]\nminimal = [\"a\"]\nfull = [\"*\"]\n",
+    );
+    let phases = |home: &Home| {
+        let status = home.status();
+        let workers = status["hives"][0]["workers"].as_array().unwrap().clone();
+        workers.iter().map(|w| format!("{} {}", w["name"], w["phase"]).replace('"', "")).collect::<Vec<_>>()
+    };
+    home.keeper(&["up", "--profile", "minimol"]).assert().code(78).stderr(predicates::str::contains("minimal"));
+    home.keeper(&["up", "--profile", "minimal"]).assert().code(0);
+    assert_eq!(phases(&home), ["a running", "b stopped"]);
+    home.keeper(&["up", "--profile", "full"]).assert().code(0);
+    assert_eq!(phases(&home), ["a running", "b running"]);
+    crate::down(&home);
+}

@@ -59,9 +59,13 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Start what this machine's role asks for; return when all is ready
-    #[command(after_help = "Example:\n  rbee-keeper up --timeout 5m")]
-    Up,
+    /// Start what this machine's role and profile ask for; return when all is ready
+    #[command(after_help = "Examples:\n  rbee-keeper up --timeout 5m\n  rbee-keeper up --profile minimal")]
+    Up {
+        /// Run this set of workers, over the configuration's `profile`; workers outside it are stopped
+        #[arg(long, value_name = "PROFILE")]
+        profile: Option<String>,
+    },
     /// Stop everything, workers first; return when nothing is left
     #[command(after_help = "Example:\n  rbee-keeper down --now")]
     Down {

@@ -19,7 +19,7 @@ use crate::failure::Failure;
 /// Carries out a command; the answer is printed when this returns.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Up => up::run(context).await,
+        Command::Up { profile } => up::run(context, profile.as_deref()).await,
         Command::Down { now } => down::run(context, now).await,
         Command::Status => status::run(context).await,
         Command::Queen(command) => queen::run(context, command).await,

@@ -10,8 +10,14 @@ use crate::context::{Context, Target};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
-pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn run(context: &Context, profile: Option<&str>) -> Result<Exit, Failure> {
     let Loaded { config, path } = context.config()?;
+    config.check_profile(profile).map_err(|error| {
+        let mut failure = Failure::new("unknown_profile", error.to_string());
+        failure.hint = error.hint();
+        failure.exit = Exit::CONFIG;
+        failure
+    })?;
     if path.is_none() {
         let file = context.settings.config_file.display();
         context.ui.note(&format!("no configuration at {file}: the built-in one holds"));
@@ -31,7 +37,7 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
     }
     context.dirs.create()?;
     context.token_or_new()?;
-    let wanted = if hive_here { config.wanted_workers(None) } else { Vec::new() };
+    let wanted = if hive_here { config.wanted_workers(profile) } else { Vec::new() };
     model::fetch_for(context, &config, &wanted).await?;
     if queen_here {
         let (pid, changed) = queen::start(context, &config).await?;
@@ -39,7 +45,11 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
     } else {
         start_hive(context, &config).await?;
     }
-    start_workers(context, &config, &wanted).await?;
+    if profile.is_some() && hive_here {
+        let others = config.worker.keys().map(String::as_str).filter(|name| !wanted.contains(name));
+        ask(context, &config, &others.collect::<Vec<_>>(), Verb::Stop, Phase::Stopped).await?;
+    }
+    ask(context, &config, &wanted, Verb::Start, Phase::Running).await?;
     let known = status::gather(context, &config).await?;
     status::print(context, &known);
     if queen_here && known.exit == Exit::RUNNING {
@@ -57,23 +67,23 @@ async fn start_hive(context: &Context, config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks for every wanted worker at once and waits until all of them run.
-async fn start_workers(context: &Context, config: &Config, wanted: &[&str]) -> Result<(), Failure> {
+/// Asks the same of several workers at once and waits until all of them are as asked.
+async fn ask(context: &Context, config: &Config, names: &[&str], verb: Verb, reached: Phase) -> Result<(), Failure> {
     let target = context.target(config);
-    if matches!(target, Target::Queen { local: false, .. }) {
+    if names.is_empty() || matches!(target, Target::Queen { local: false, .. }) {
         // What this machine runs is decided by a queen elsewhere.
         return Ok(());
     }
     let client = context.client(target.url())?;
-    let _spinner = context.ui.spinner(&format!("waiting for {}", wanted.join(", ")));
+    let _spinner = context.ui.spinner(&format!("waiting for {}", names.join(", ")));
     let request = VerbRequest { wait_ms: context.wait_ms(), ..VerbRequest::default() };
-    let starts = wanted.iter().map(|name| {
+    let calls = names.iter().map(|name| {
         let (client, request) = (&client, &request);
         let target = WorkerRef { hive: None, name: (*name).to_owned(), replica: None };
         async move {
-            let reply = client.worker_verb(&target, Verb::Start, request).await?;
-            worker::check_reached(&reply, Phase::Running)
+            let reply = client.worker_verb(&target, verb, request).await?;
+            worker::check_reached(&reply, reached)
         }
     });
-    try_join_all(starts).await.map(drop)
+    try_join_all(calls).await.map(drop)
 }
