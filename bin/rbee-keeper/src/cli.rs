@@ -314,7 +314,7 @@ mod tests {
         Usage: rbee-keeper [OPTIONS] <COMMAND>
 
         Commands:
-          up           Start what this machine's role asks for; return when all is ready
+          up           Start what this machine's role and profile ask for; return when all is ready
           down         Stop everything, workers first; return when nothing is left
           status       Show the tree queen → hives → workers
           queen        This machine's orchestrator
