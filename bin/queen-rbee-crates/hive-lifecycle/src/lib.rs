@@ -1,7 +1,7 @@
 //! What a hive is: its program, arguments, socket, files and policy, as `daemon-lifecycle` wants them.
 //!
 //! Thin by intention: nothing here starts, probes or signals a process. Two parents use it: queen, who
-//! supervises hives ([`unit`]), and keeper, who starts the one hive of a machine without a queen ([`manager`]).
+//! supervises hives ([`unit()`]), and keeper, who starts the one hive of a machine without a queen ([`manager`]).
 
 use std::collections::HashMap;
 use std::path::Path;
