@@ -10,6 +10,7 @@ use crate::action::Action;
 use crate::dependencies::Dependencies;
 use crate::event::{Event, StopMode};
 use crate::unit::{Gate, Unit};
+use crate::why::Why;
 use crate::{Incarnation, Now, Phase, Spec, UnitName};
 
 /// The state of a supervisor.
@@ -78,6 +79,12 @@ impl Core {
         self.units.get(name)
     }
 
+    /// Why a unit's last runs ended, cascades back to their root; [`Why`] displays it.
+    #[must_use]
+    pub fn why(&self, name: &UnitName) -> Option<Why> {
+        self.units.get(name).map(Unit::why)
+    }
+
     /// Every unit, by name.
     pub fn units(&self) -> impl Iterator<Item = (&UnitName, &Unit)> {
         self.units.iter()
@@ -120,6 +127,15 @@ impl Core {
             Event::HealthFailed { unit, incarnation, reason } => {
                 self.report(&unit, incarnation, |u| u.health_failed(now, reason, out));
             }
+            Event::HealthBusy { unit, incarnation } => self.report(&unit, incarnation, |u| u.health_busy(now, out)),
+            Event::WatchdogArmed { unit, incarnation, timeout_ms } => {
+                self.report(&unit, incarnation, |u| u.watchdog_armed(now, timeout_ms));
+            }
+            Event::WatchdogPing { unit, incarnation } => self.report(&unit, incarnation, |u| u.watchdog_ping(now)),
+            Event::Reloading { unit, incarnation } => self.report(&unit, incarnation, |u| u.reloading(now)),
+            Event::MemoryHigh { unit, incarnation, bytes, limit } => {
+                self.report(&unit, incarnation, |u| u.memory_high(now, bytes, limit, out));
+            }
             Event::Exited { unit, incarnation, how } => self.report(&unit, incarnation, |u| u.exited(now, how, out)),
             Event::Tick => {
                 let due = self.deadlines.iter().take_while(|(moment, _)| *moment <= now);
@@ -161,10 +177,11 @@ impl Core {
         while let Some((name, was_running)) = self.touched.pop_front() {
             let (runs, live) =
                 self.units.get(&name).map_or((false, false), |u| (u.phase() == Phase::Running, u.is_live()));
+            let fall = self.units.get(&name).and_then(|unit| unit.last_fall().cloned());
             let dependents: Vec<UnitName> = self.dependencies.dependents(&name).cloned().collect();
             for dependent in dependents {
                 if was_running && !runs {
-                    self.with(&dependent, |u| u.dependency_lost(now, &name, out));
+                    self.with(&dependent, |u| u.dependency_lost(now, &name, fall.clone(), out));
                 }
                 self.with(&dependent, |u| u.gate_moved(out));
             }

@@ -113,6 +113,50 @@ pub enum Event {
         /// For people.
         reason: String,
     },
+    /// A health probe got no answer in time, but the process shows signs of life: too busy to answer, as far as
+    /// anybody can tell. Bounded by [`Spec::health_busy_max`].
+    HealthBusy {
+        /// Which unit.
+        unit: UnitName,
+        /// Which run.
+        incarnation: Incarnation,
+    },
+    /// The process asked for a watchdog: from the moment it runs, it must send a sign of life within each `timeout_ms`.
+    /// 0 takes the watchdog away. Repeated after an adoption.
+    WatchdogArmed {
+        /// Which unit.
+        unit: UnitName,
+        /// Which run.
+        incarnation: Incarnation,
+        /// Longest silence.
+        timeout_ms: u64,
+    },
+    /// The process sent its sign of life.
+    WatchdogPing {
+        /// Which unit.
+        unit: UnitName,
+        /// Which run.
+        incarnation: Incarnation,
+    },
+    /// The process says that it reads its configuration anew: probes do not count until the next
+    /// [`Event::Ready`], for which it has its start timeout.
+    Reloading {
+        /// Which unit.
+        unit: UnitName,
+        /// Which run.
+        incarnation: Incarnation,
+    },
+    /// The unit's processes use more memory than the threshold at which it shall be restarted.
+    MemoryHigh {
+        /// Which unit.
+        unit: UnitName,
+        /// Which run.
+        incarnation: Incarnation,
+        /// What they use.
+        bytes: u64,
+        /// The threshold.
+        limit: u64,
+    },
     /// The process is gone.
     Exited {
         /// Which unit.
@@ -161,6 +205,8 @@ pub enum ExitHow {
     Code(i32),
     /// A signal ended it.
     Signal(i32),
+    /// The kernel killed it for want of memory.
+    OutOfMemory,
     /// It is gone; nobody can say how (adopted, or gone while no supervisor looked).
     Unknown,
 }
@@ -178,6 +224,7 @@ impl std::fmt::Display for ExitHow {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(number) => write!(f, "signal {number}"),
+            Self::OutOfMemory => f.write_str("an out-of-memory kill"),
             Self::Unknown => f.write_str("an unknown exit"),
         }
     }

@@ -18,6 +18,7 @@
 //! ```
 
 mod action;
+mod cause;
 mod core;
 mod dependencies;
 mod event;
@@ -26,16 +27,19 @@ mod restart;
 mod spec;
 mod time;
 mod unit;
+mod why;
 
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
 pub use crate::core::Core;
 pub use crate::dependencies::{DependencyError, check_dependencies};
-pub use action::{Action, Cause, Change};
+pub use action::{Action, Change};
+pub use cause::Cause;
 pub use event::{Event, ExitHow, SpawnErrorKind, Stage, StopMode};
 pub use name::{Incarnation, UnitName};
 pub use restart::RestartHistory;
 pub use spec::{InvalidSpec, Policy, Restart, Spec};
 pub use time::Now;
 pub use unit::{Phase, Unit};
+pub use why::{CHAIN_MAX, EPISODES_MAX, Episode, Fate, Link, Outcome, Why};

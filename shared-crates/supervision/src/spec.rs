@@ -15,6 +15,9 @@ pub struct Spec {
     pub stop_timeout_ms: u64,
     /// Failed health probes in a row that restart it; 0: health never restarts.
     pub health_failures_max: u32,
+    /// Health probes in a row that found it too busy to answer, without a good one among them, that restart it: busy for
+    /// so long is hung. 0 takes each for a failed one.
+    pub health_busy_max: u32,
     /// Units that must be running before this one is spawned and while it runs.
     pub depends_on: Vec<UnitName>,
     /// Stands for everything that makes a process what it is (command, environment, …): when a declaration
@@ -72,6 +75,7 @@ impl Default for Spec {
             start_timeout_ms: 30_000,
             stop_timeout_ms: 10_000,
             health_failures_max: 3,
+            health_busy_max: 20,
             depends_on: Vec::new(),
             launch_fingerprint: 0,
         }

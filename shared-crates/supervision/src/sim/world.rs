@@ -362,6 +362,7 @@ fn random_spec(rng: &mut Rng) -> Spec {
         start_timeout_ms: rng.between(100, 2_000),
         stop_timeout_ms: rng.between(1, 1_500),
         health_failures_max: u32::try_from(rng.below(4)).unwrap_or(0),
+        health_busy_max: u32::try_from(rng.below(4)).unwrap_or(0),
         depends_on: Vec::new(),
         launch_fingerprint: 0,
     }

@@ -32,15 +32,20 @@ mod reports;
 mod wishes;
 
 use std::fmt;
+use std::sync::Arc;
 
-use crate::action::Cause;
+use crate::cause::Cause;
 use crate::event::StopMode;
 use crate::restart::RestartHistory;
+use crate::why::{Falls, Fate, Link, Why};
 use crate::{Incarnation, Now, Spec, UnitName};
 
 /// A process that survived a kill (uninterruptible in the kernel, or a new member of its group) is killed again
 /// after so long.
 const KILL_AGAIN_MS: u64 = 10_000;
+
+/// Most that one wish for more time can bring; who lives can wish again.
+const EXTENSION_MS_MAX: u64 = 3_600_000;
 
 /// Where a unit is in its life, as seen from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,7 +87,7 @@ enum State {
     Holding { mode: StopMode, then: Then, cause: Cause },
     Spawning { abort: Option<Abort> },
     Starting { deadline: Now },
-    Running { since: Now, health_failures: u32 },
+    Running { since: Now, reloading: Option<Reload> },
     Stopping { then: Then, kill_at: Now, killed: bool },
     Restarting { until: Now },
     Failed,
@@ -103,14 +108,48 @@ pub(crate) struct Gate {
 struct Abort {
     mode: StopMode,
     then: Then,
+    cause: Cause,
 }
 
 /// What follows the end of a stopping process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Then {
     StayDown,
-    RunAgain,
+    RunAgain(Cause),
     RestartByPolicy(Cause),
+}
+
+impl Then {
+    const fn fate(&self) -> Fate {
+        match self {
+            Self::StayDown => Fate::Stopped,
+            Self::RunAgain(_) | Self::RestartByPolicy(_) => Fate::Restarted,
+        }
+    }
+}
+
+/// A configuration being read anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Reload {
+    began: Now,
+    deadline: Now,
+}
+
+/// Signs of life of the present run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Vitals {
+    /// Failed health probes since the last good one.
+    failures: u32,
+    /// Health probes since the last good one that found it busy.
+    busy: u32,
+    watchdog: Option<Watchdog>,
+}
+
+/// Longest silence, and when it is over; the latter counts while the unit runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Watchdog {
+    timeout_ms: u64,
+    due: Now,
 }
 
 /// One supervised unit.
@@ -123,6 +162,8 @@ pub struct Unit {
     removing: bool,
     incarnation: Incarnation,
     history: RestartHistory,
+    vitals: Vitals,
+    falls: Falls,
     reason: Option<String>,
     gate: Gate,
     seed: u64,
@@ -138,6 +179,8 @@ impl Unit {
             removing: false,
             incarnation: last_incarnation,
             history: RestartHistory::default(),
+            vitals: Vitals::default(),
+            falls: Falls::default(),
             reason: None,
             gate: Gate::default(),
             seed,
@@ -221,14 +264,39 @@ impl Unit {
         self.reason.as_deref()
     }
 
+    /// Whether it reads its configuration anew; it counts as running.
+    #[must_use]
+    pub const fn is_reloading(&self) -> bool {
+        matches!(self.state, State::Running { reloading: Some(_), .. })
+    }
+
+    /// Why its last runs ended.
+    #[must_use]
+    pub fn why(&self) -> Why {
+        Why {
+            unit: self.name.clone(),
+            phase: self.phase(),
+            reason: self.reason.clone(),
+            episodes: self.falls.newest_first(),
+        }
+    }
+
+    /// Its newest fall, for those that fall because of it.
+    pub(crate) fn last_fall(&self) -> Option<&Arc<Link>> {
+        self.falls.last()
+    }
+
     /// The moment at which it wants a tick.
     pub(crate) fn deadline(&self) -> Option<Now> {
         match &self.state {
             State::Starting { deadline } => Some(*deadline),
             State::Stopping { kill_at, .. } => Some(*kill_at),
             State::Restarting { until } => Some(*until),
-            State::Running { since, .. } if self.history.count() > 0 => {
-                Some(since.plus_ms(self.spec.restart.reset_after_ms))
+            State::Running { since, reloading } => {
+                let stable = (self.history.count() > 0).then(|| since.plus_ms(self.spec.restart.reset_after_ms));
+                let silent = self.vitals.watchdog.map(|watchdog| watchdog.due);
+                let reloaded = reloading.map(|reload| reload.deadline);
+                [stable, silent, reloaded].into_iter().flatten().min()
             }
             _ => None,
         }

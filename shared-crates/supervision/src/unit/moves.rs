@@ -1,23 +1,47 @@
 //! The moves between states: the only place where a unit's state is set.
 
-use super::{Abort, KILL_AGAIN_MS, State, Then, Unit};
-use crate::action::{Action, Cause, Change};
+use std::sync::Arc;
+
+use super::{Abort, KILL_AGAIN_MS, State, Then, Unit, Vitals};
+use crate::action::{Action, Change};
+use crate::cause::Cause;
 use crate::event::{ExitHow, StopMode};
 use crate::restart::{Verdict, jitter_seed};
+use crate::why::{Fate, Link};
 use crate::{Now, Policy, Spec};
 
 impl Unit {
     /// Ends a live process; one that is ending already can only end sooner.
     pub(super) fn end(&mut self, now: Now, mode: StopMode, then: Then, cause: Cause, out: &mut Vec<Action>) {
+        self.end_because(now, mode, then, cause, None, out);
+    }
+
+    /// As [`Unit::end`], pulled down by the fall of a dependency.
+    pub(super) fn end_because(
+        &mut self,
+        now: Now,
+        mode: StopMode,
+        then: Then,
+        cause: Cause,
+        pulled_by: Option<Arc<Link>>,
+        out: &mut Vec<Action>,
+    ) {
+        let is_up =
+            matches!(self.state, State::Spawning { abort: None } | State::Starting { .. } | State::Running { .. });
+        if is_up || (self.is_live() && self.falls.is_restarting() != (then.fate() == Fate::Restarted)) {
+            self.fall(now, then.fate(), cause.clone(), pulled_by);
+        }
         match &mut self.state {
             State::Spawning { abort: Some(abort) } => {
                 abort.then = then;
+                abort.cause = cause;
                 if patience_ms(mode, &self.spec) < patience_ms(abort.mode, &self.spec) {
                     abort.mode = mode;
                 }
             }
             State::Spawning { abort: None } => {
-                self.enter(State::Spawning { abort: Some(Abort { mode, then }) }, cause, out);
+                let abort = Abort { mode, then, cause: cause.clone() };
+                self.enter(State::Spawning { abort: Some(abort) }, cause, out);
             }
             State::Stopping { then: following, kill_at, killed } => {
                 *following = then;
@@ -73,6 +97,7 @@ impl Unit {
             return self.enter(State::Waiting, cause, out);
         }
         self.incarnation = self.incarnation.next();
+        self.vitals = Vitals::default();
         out.push(Action::Spawn { unit: self.name.clone(), incarnation: self.incarnation });
         self.enter(State::Spawning { abort: None }, cause, out);
     }
@@ -85,25 +110,40 @@ impl Unit {
     pub(super) fn run(&mut self, now: Now, cause: Cause, out: &mut Vec<Action>) {
         out.push(Action::WatchHealth { unit: self.name.clone(), incarnation: self.incarnation });
         self.reason = None;
-        self.enter(State::Running { since: now, health_failures: 0 }, cause, out);
+        self.falls.runs(self.incarnation, now);
+        if let Some(watchdog) = &mut self.vitals.watchdog {
+            watchdog.due = now.plus_ms(watchdog.timeout_ms);
+        }
+        self.enter(State::Running { since: now, reloading: None }, cause, out);
+    }
+
+    /// It runs and has to go for a fault that its policy answers.
+    pub(super) fn fail_over(&mut self, now: Now, cause: Cause, out: &mut Vec<Action>) {
+        self.end(now, StopMode::Graceful, Then::RestartByPolicy(cause.clone()), cause, out);
+    }
+
+    /// Remembers why it goes down.
+    pub(super) fn fall(&mut self, now: Now, fate: Fate, cause: Cause, because: Option<Arc<Link>>) {
+        let link = Link::new(self.name.clone(), self.incarnation, now, fate, cause);
+        self.falls.push(link.because_of(because));
     }
 
     pub(super) fn restart_by_policy(&mut self, now: Now, cause: Cause, out: &mut Vec<Action>) {
         if !self.wanted {
-            return self.settle_down(ExitHow::Unknown, out);
+            return self.settle_down(now, ExitHow::Unknown, out);
         }
         if self.spec.restart.policy == Policy::Never {
-            return self.settle(State::Failed, cause, out);
+            return self.settle(now, State::Failed, cause, out);
         }
         let seed = jitter_seed(self.seed, self.name.as_str(), self.incarnation);
         match self.history.next(now, &self.spec.restart, seed) {
             Verdict::GiveUp { restarts } => {
                 let within_ms = self.spec.restart.within_ms;
                 let cause = Cause::TooManyRestarts { restarts, within_ms, last: Box::new(cause) };
-                self.settle(State::Failed, cause, out);
+                self.settle(now, State::Failed, cause, out);
             }
             Verdict::RestartIn { delay_ms } => {
-                self.settle(State::Restarting { until: now.plus_ms(delay_ms) }, cause, out);
+                self.settle(now, State::Restarting { until: now.plus_ms(delay_ms) }, cause, out);
                 if delay_ms == 0 {
                     self.spawn(Cause::BackoffOver, out);
                 }
@@ -112,13 +152,23 @@ impl Unit {
     }
 
     /// The end that was asked for.
-    pub(super) fn settle_down(&mut self, how: ExitHow, out: &mut Vec<Action>) {
+    pub(super) fn settle_down(&mut self, now: Now, how: ExitHow, out: &mut Vec<Action>) {
         self.reason = None;
+        self.falls.is_down(Fate::Stopped, None, now);
         self.enter(State::Stopped, Cause::Stopped(how), out);
     }
 
     /// An end that was not: the reason stays to be read.
-    pub(super) fn settle(&mut self, state: State, cause: Cause, out: &mut Vec<Action>) {
+    pub(super) fn settle(&mut self, now: Now, state: State, cause: Cause, out: &mut Vec<Action>) {
+        let fate = match state {
+            State::Failed => Some(Fate::Failed),
+            State::Unavailable => Some(Fate::Unavailable),
+            State::Stopped => Some(Fate::Stopped),
+            _ => None,
+        };
+        if let Some(fate) = fate {
+            self.falls.is_down(fate, Some(cause.clone()), now);
+        }
         self.reason = Some(cause.to_string());
         self.enter(state, cause, out);
     }

@@ -1,9 +1,11 @@
 //! What the process layer and the clock report of a unit.
 
-use super::{Abort, KILL_AGAIN_MS, State, Then, Unit};
-use crate::action::{Action, Cause};
+use super::{Abort, EXTENSION_MS_MAX, KILL_AGAIN_MS, Reload, State, Then, Unit, Vitals, Watchdog};
+use crate::action::Action;
+use crate::cause::Cause;
 use crate::event::{ExitHow, SpawnErrorKind, Stage, StopMode};
 use crate::restart::RestartHistory;
+use crate::why::Fate;
 use crate::{Incarnation, Now, Policy};
 
 impl Unit {
@@ -22,6 +24,10 @@ impl Unit {
         self.history = RestartHistory::adopted(restarts);
         // One that was ending stays down unless its owner wishes otherwise: nobody remembers what for.
         self.wanted = stage != Stage::Ending;
+        self.vitals = Vitals::default();
+        if stage == Stage::Ending {
+            self.fall(now, Fate::Stopped, Cause::Adopted, None);
+        }
         match stage {
             Stage::Ending => self.begin_stopping(now, StopMode::Graceful, Then::StayDown, Cause::Adopted, out),
             Stage::Starting if self.spec.proves_ready => self.await_ready(now, Cause::Adopted, out),
@@ -32,8 +38,8 @@ impl Unit {
     pub(crate) fn spawned(&mut self, now: Now, out: &mut Vec<Action>) {
         match &self.state {
             State::Spawning { abort: Some(abort) } => {
-                let Abort { mode, then } = abort.clone();
-                self.hold_or_stop(now, mode, then, Cause::Requested, out);
+                let Abort { mode, then, cause } = abort.clone();
+                self.hold_or_stop(now, mode, then, cause, out);
             }
             State::Spawning { abort: None } if self.spec.proves_ready => self.await_ready(now, Cause::Requested, out),
             State::Spawning { abort: None } => self.run(now, Cause::Ready, out),
@@ -47,40 +53,86 @@ impl Unit {
         out.push(Action::Cleanup { unit: self.name.clone(), incarnation: self.incarnation });
         let cause = Cause::SpawnFailed { reason };
         match (abort, kind) {
-            (Some(Abort { then: Then::StayDown, .. }), _) => self.settle_down(ExitHow::Unknown, out),
-            (Some(Abort { then: Then::RunAgain, .. }), _) => self.spawn(Cause::Requested, out),
-            (_, SpawnErrorKind::Unavailable) => self.settle(State::Unavailable, cause, out),
-            (_, SpawnErrorKind::Failed) => self.restart_by_policy(now, cause, out),
+            (Some(Abort { then: Then::StayDown, .. }), _) => return self.settle_down(now, ExitHow::Unknown, out),
+            (Some(Abort { then: Then::RunAgain(cause), .. }), _) => return self.spawn(cause, out),
+            _ => self.fall(now, Fate::Restarted, cause.clone(), None),
+        }
+        match kind {
+            SpawnErrorKind::Unavailable => self.settle(now, State::Unavailable, cause, out),
+            SpawnErrorKind::Failed => self.restart_by_policy(now, cause, out),
         }
     }
 
     pub(crate) fn ready(&mut self, now: Now, out: &mut Vec<Action>) {
-        if matches!(self.state, State::Starting { .. }) {
-            self.run(now, Cause::Ready, out);
+        match &mut self.state {
+            State::Starting { .. } => self.run(now, Cause::Ready, out),
+            State::Running { reloading, .. } => *reloading = None,
+            _ => {}
+        }
+    }
+
+    /// A second one before it is ready again does not lengthen the first.
+    pub(crate) fn reloading(&mut self, now: Now) {
+        let deadline = now.plus_ms(self.spec.start_timeout_ms);
+        if let State::Running { reloading: reloading @ None, .. } = &mut self.state {
+            *reloading = Some(Reload { began: now, deadline });
+            self.vitals = Vitals { watchdog: self.vitals.watchdog, ..Vitals::default() };
         }
     }
 
     pub(crate) fn extend_timeout(&mut self, now: Now, by_ms: u64) {
+        let until = now.plus_ms(by_ms.min(EXTENSION_MS_MAX));
         match &mut self.state {
-            State::Starting { deadline } => *deadline = (*deadline).max(now.plus_ms(by_ms)),
-            State::Stopping { kill_at, killed: false, .. } => *kill_at = (*kill_at).max(now.plus_ms(by_ms)),
+            State::Starting { deadline }
+            | State::Running { reloading: Some(Reload { deadline, .. }), .. }
+            | State::Stopping { kill_at: deadline, killed: false, .. } => *deadline = (*deadline).max(until),
             _ => {}
         }
     }
 
     pub(crate) fn health_ok(&mut self) {
-        if let State::Running { health_failures, .. } = &mut self.state {
-            *health_failures = 0;
-        }
+        self.vitals = Vitals { watchdog: self.vitals.watchdog, ..Vitals::default() };
     }
 
     pub(crate) fn health_failed(&mut self, now: Now, reason: String, out: &mut Vec<Action>) {
         let limit = self.spec.health_failures_max;
-        let State::Running { health_failures, .. } = &mut self.state else { return };
-        *health_failures = health_failures.saturating_add(1);
-        if limit > 0 && *health_failures >= limit {
-            let cause = Cause::Unhealthy { reason };
-            self.end(now, StopMode::Graceful, Then::RestartByPolicy(cause.clone()), cause, out);
+        if !matches!(self.state, State::Running { reloading: None, .. }) {
+            return;
+        }
+        self.vitals.failures = self.vitals.failures.saturating_add(1);
+        if limit > 0 && self.vitals.failures >= limit {
+            self.fail_over(now, Cause::Unhealthy { reason }, out);
+        }
+    }
+
+    /// Busy is not ill, but busy for ever is hung: see decision 004.
+    pub(crate) fn health_busy(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.spec.health_busy_max == 0 {
+            return self.health_failed(now, "no answer in time".to_owned(), out);
+        }
+        if self.spec.health_failures_max == 0 || !matches!(self.state, State::Running { reloading: None, .. }) {
+            return;
+        }
+        self.vitals.busy = self.vitals.busy.saturating_add(1);
+        if self.vitals.busy >= self.spec.health_busy_max {
+            self.fail_over(now, Cause::Hung { busy_probes: self.vitals.busy }, out);
+        }
+    }
+
+    pub(crate) fn watchdog_armed(&mut self, now: Now, timeout_ms: u64) {
+        let due = now.plus_ms(timeout_ms);
+        self.vitals.watchdog = (timeout_ms > 0).then_some(Watchdog { timeout_ms, due });
+    }
+
+    pub(crate) fn watchdog_ping(&mut self, now: Now) {
+        if let Some(Watchdog { timeout_ms, due }) = &mut self.vitals.watchdog {
+            *due = (*due).max(now.plus_ms(*timeout_ms));
+        }
+    }
+
+    pub(crate) fn memory_high(&mut self, now: Now, bytes: u64, limit: u64, out: &mut Vec<Action>) {
+        if matches!(self.state, State::Starting { .. } | State::Running { .. }) {
+            self.fail_over(now, Cause::MemoryHigh { bytes, limit }, out);
         }
     }
 
@@ -89,12 +141,16 @@ impl Unit {
             return;
         }
         out.push(Action::Cleanup { unit: self.name.clone(), incarnation: self.incarnation });
+        if matches!(self.state, State::Spawning { abort: None } | State::Starting { .. } | State::Running { .. }) {
+            self.fall(now, Fate::Restarted, Cause::Exited(how), None);
+        }
+        self.falls.ended(how);
         match self.state.clone() {
             State::Stopping { then, .. }
             | State::Holding { then, .. }
             | State::Spawning { abort: Some(Abort { then, .. }) } => match then {
-                Then::StayDown => self.settle_down(how, out),
-                Then::RunAgain => self.spawn(Cause::Requested, out),
+                Then::StayDown => self.settle_down(now, how, out),
+                Then::RunAgain(cause) => self.spawn(cause, out),
                 Then::RestartByPolicy(cause) => self.restart_by_policy(now, cause, out),
             },
             State::Running { since, .. } => {
@@ -102,7 +158,7 @@ impl Unit {
                     self.history.reset();
                 }
                 if how.is_success() && self.spec.restart.policy != Policy::Always {
-                    self.settle(State::Stopped, Cause::Exited(how), out);
+                    self.settle(now, State::Stopped, Cause::Exited(how), out);
                 } else {
                     self.restart_by_policy(now, Cause::Exited(how), out);
                 }
@@ -118,8 +174,7 @@ impl Unit {
         }
         match &mut self.state {
             State::Starting { .. } => {
-                let cause = Cause::StartTimedOut { after_ms: self.spec.start_timeout_ms };
-                self.end(now, StopMode::Graceful, Then::RestartByPolicy(cause.clone()), cause, out);
+                self.fail_over(now, Cause::StartTimedOut { after_ms: self.spec.start_timeout_ms }, out);
             }
             State::Stopping { kill_at, killed, .. } => {
                 *kill_at = now.plus_ms(KILL_AGAIN_MS);
@@ -127,13 +182,34 @@ impl Unit {
                 out.push(Action::Kill { unit: self.name.clone(), incarnation: self.incarnation });
             }
             State::Restarting { .. } => self.spawn(Cause::BackoffOver, out),
-            State::Running { .. } => self.history.reset(),
+            State::Running { since, reloading } => {
+                let (since, reloading) = (*since, *reloading);
+                self.tick_running(now, since, reloading, out);
+            }
             State::Stopped
             | State::Waiting
             | State::Holding { .. }
             | State::Spawning { .. }
             | State::Failed
             | State::Unavailable => {}
+        }
+    }
+
+    fn tick_running(&mut self, now: Now, since: Now, reloading: Option<Reload>, out: &mut Vec<Action>) {
+        if now.ms_since(since) >= self.spec.restart.reset_after_ms {
+            self.history.reset();
+        }
+        if let Some(reload) = reloading.filter(|reload| reload.deadline <= now) {
+            return self.fail_over(now, Cause::ReloadTimedOut { after_ms: now.ms_since(reload.began) }, out);
+        }
+        let Some(Watchdog { timeout_ms, due }) = self.vitals.watchdog.filter(|watchdog| watchdog.due <= now) else {
+            return;
+        };
+        if now.ms_since(due) > timeout_ms {
+            // So late is this tick that the supervisor itself stood still: it cannot say who was silent meanwhile.
+            self.vitals.watchdog = Some(Watchdog { timeout_ms, due: now.plus_ms(timeout_ms) });
+        } else {
+            self.fail_over(now, Cause::WatchdogMissed { timeout_ms }, out);
         }
     }
 }

@@ -1,8 +1,12 @@
 //! What the owner of a unit, or its neighbours in the tree, want of it.
 
+use std::sync::Arc;
+
 use super::{Abort, State, Then, Unit};
-use crate::action::{Action, Cause};
+use crate::action::Action;
+use crate::cause::Cause;
 use crate::event::StopMode;
+use crate::why::{Fate, Link};
 use crate::{Now, Spec, UnitName};
 
 impl Unit {
@@ -15,7 +19,7 @@ impl Unit {
         }
         match self.state {
             State::Starting { .. } | State::Running { .. } | State::Spawning { .. } => {
-                self.end(now, StopMode::Graceful, Then::RunAgain, Cause::SpecChanged, out);
+                self.end(now, StopMode::Graceful, Then::RunAgain(Cause::SpecChanged), Cause::SpecChanged, out);
             }
             State::Waiting => {}
             State::Failed | State::Unavailable | State::Stopped => {
@@ -45,7 +49,7 @@ impl Unit {
             | State::Holding { then, .. }
             | State::Spawning { abort: Some(Abort { then, .. }) } => {
                 if *then == Then::StayDown {
-                    *then = Then::RunAgain;
+                    *then = Then::RunAgain(Cause::Requested);
                 }
             }
             State::Waiting | State::Spawning { abort: None } | State::Starting { .. } | State::Running { .. } => {}
@@ -57,6 +61,10 @@ impl Unit {
         if self.is_live() {
             self.end(now, mode, Then::StayDown, Cause::Requested, out);
         } else {
+            if self.falls.is_restarting() {
+                self.fall(now, Fate::Stopped, Cause::Requested, None);
+                self.falls.is_down(Fate::Stopped, None, now);
+            }
             self.reason = None;
             self.enter(State::Stopped, Cause::Requested, out);
         }
@@ -65,7 +73,7 @@ impl Unit {
     pub(crate) fn restart(&mut self, now: Now, out: &mut Vec<Action>) {
         self.wanted = true;
         if self.is_live() {
-            self.end(now, StopMode::Graceful, Then::RunAgain, Cause::Requested, out);
+            self.end(now, StopMode::Graceful, Then::RunAgain(Cause::Requested), Cause::Requested, out);
         } else {
             self.start(out);
         }
@@ -82,16 +90,22 @@ impl Unit {
             }
             // A failing one on its way down is tried as soon as it is gone, without asking its policy.
             State::Stopping { then: then @ Then::RestartByPolicy(_), .. }
-            | State::Holding { then: then @ Then::RestartByPolicy(_), .. } => *then = Then::RunAgain,
+            | State::Holding { then: then @ Then::RestartByPolicy(_), .. } => *then = Then::RunAgain(Cause::Requested),
             _ => {}
         }
     }
 
     /// A dependency is not running any more: it ends, and waits for it. That is no crash of its own.
-    pub(crate) fn dependency_lost(&mut self, now: Now, dependency: &UnitName, out: &mut Vec<Action>) {
+    pub(crate) fn dependency_lost(
+        &mut self,
+        now: Now,
+        dependency: &UnitName,
+        its_fall: Option<Arc<Link>>,
+        out: &mut Vec<Action>,
+    ) {
         if matches!(self.state, State::Spawning { abort: None } | State::Starting { .. } | State::Running { .. }) {
             let cause = Cause::DependencyLost { dependency: dependency.clone() };
-            self.end(now, StopMode::Graceful, Then::RunAgain, cause, out);
+            self.end_because(now, StopMode::Graceful, Then::RunAgain(cause.clone()), cause, its_fall, out);
         }
     }
 
