@@ -22,7 +22,7 @@ mod state_file;
 mod supervisor;
 
 pub use launch::Launch;
-pub use logs::LogFollower;
+pub use logs::{LogFollower, LogPolicy};
 pub use manager::{DaemonConfig, DaemonError, DaemonManager, DaemonStatus};
 pub use probe::{HealthProbe, Probe, Readiness};
 pub use process::{StopSignal, UnknownSignal};

@@ -12,6 +12,7 @@ mod fifo;
 mod file;
 mod follower;
 mod lines;
+mod policy;
 mod task;
 
 use std::io;
@@ -22,6 +23,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub(crate) use fifo::open_for_daemon;
 pub use follower::LogFollower;
+pub use policy::LogPolicy;
 
 /// Requests that may wait for a log task.
 const REQUESTS_MAX: usize = 64;
