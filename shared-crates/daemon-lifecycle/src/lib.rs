@@ -7,6 +7,7 @@
 
 mod files;
 mod launch;
+mod limits;
 mod listen;
 mod lock;
 mod log_tail;
@@ -22,6 +23,7 @@ mod state_file;
 mod supervisor;
 
 pub use launch::Launch;
+pub use limits::{IoClass, Limits};
 pub use logs::{LogFollower, LogPolicy};
 pub use manager::{DaemonConfig, DaemonError, DaemonManager, DaemonStatus};
 pub use probe::{HealthProbe, Probe, Readiness};
