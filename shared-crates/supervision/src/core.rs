@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::action::Action;
-use crate::dependencies::Dependencies;
 use crate::event::{Event, StopMode};
-use crate::unit::{Gate, Unit};
+use crate::graph::Graph;
+use crate::slots::Slots;
+use crate::unit::{Gate, Unit, WaitsFor};
 use crate::why::Why;
 use crate::{Incarnation, Now, Phase, Spec, UnitName};
 
@@ -17,19 +18,48 @@ use crate::{Incarnation, Now, Phase, Spec, UnitName};
 #[derive(Debug, Clone)]
 pub struct Core {
     units: BTreeMap<UnitName, Unit>,
-    dependencies: Dependencies,
+    graph: Graph,
+    slots: Slots,
     /// Every unit's deadline, soonest first.
     deadlines: BTreeSet<(Now, UnitName)>,
     /// Units that leave as soon as nothing of them runs.
     removing: BTreeSet<UnitName>,
-    /// Units that wait for a dependency or a start slot, longest first.
-    waiting: VecDeque<UnitName>,
-    /// Units that hold a start slot.
-    starting: usize,
-    starts_max: usize,
+    /// Units that have a process, or wait to get one.
+    unquiet: usize,
     /// Units that changed in this step and whether they were running before: their neighbours have to look.
     touched: VecDeque<(UnitName, bool)>,
     seed: u64,
+}
+
+/// What others derive from a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Outline {
+    phase: Phase,
+    is_live: bool,
+    is_waiting: bool,
+    holds_slot: bool,
+    is_wanted: bool,
+}
+
+impl Outline {
+    fn of(unit: &Unit) -> Self {
+        Self {
+            phase: unit.phase(),
+            is_live: unit.is_live(),
+            is_waiting: unit.is_waiting(),
+            holds_slot: unit.holds_start_slot(),
+            is_wanted: unit.is_wanted(),
+        }
+    }
+
+    const fn is_unquiet(self) -> bool {
+        self.is_live || self.is_waiting || matches!(self.phase, Phase::Restarting)
+    }
+
+    /// Whether a start has something to do here.
+    const fn is_down(self) -> bool {
+        !self.is_wanted || matches!(self.phase, Phase::Stopped | Phase::Failed | Phase::Unavailable)
+    }
 }
 
 impl Core {
@@ -38,21 +68,20 @@ impl Core {
     pub const fn new(seed: u64) -> Self {
         Self {
             units: BTreeMap::new(),
-            dependencies: Dependencies::new(),
+            graph: Graph::new(),
+            slots: Slots::new(usize::MAX),
             deadlines: BTreeSet::new(),
             removing: BTreeSet::new(),
-            waiting: VecDeque::new(),
-            starting: 0,
-            starts_max: usize::MAX,
+            unquiet: 0,
             touched: VecDeque::new(),
             seed,
         }
     }
 
-    /// Lets at most so many units (at least one) be on their way up at once.
+    /// Lets at most so many units (at least one) be on their way up at once. For a core without units.
     #[must_use]
-    pub const fn with_starts_max(mut self, starts_max: usize) -> Self {
-        self.starts_max = if starts_max == 0 { 1 } else { starts_max };
+    pub fn with_starts_max(mut self, starts_max: usize) -> Self {
+        self.slots = Slots::new(starts_max);
         self
     }
 
@@ -63,7 +92,6 @@ impl Core {
         let mut out = Vec::new();
         self.take(now, event, &mut out);
         self.settle(now, &mut out);
-        self.forget_removed(&mut out);
         out
     }
 
@@ -92,20 +120,14 @@ impl Core {
 
     /// Whether no unit has a process, or waits to get one.
     #[must_use]
-    pub fn is_quiet(&self) -> bool {
-        self.units.values().all(|unit| {
-            let waits = unit.phase() == Phase::Restarting || unit.is_waiting();
-            !unit.is_live() && !waits
-        })
+    pub const fn is_quiet(&self) -> bool {
+        self.unquiet == 0
     }
 
     fn take(&mut self, now: Now, event: Event, out: &mut Vec<Action>) {
         match event {
             Event::Declare { unit, spec, last_incarnation } => self.declare(now, unit, spec, last_incarnation, out),
-            Event::Remove { unit } => {
-                self.with(&unit, |u| u.remove(now, out));
-                self.removing.insert(unit);
-            }
+            Event::Remove { unit } => self.remove(now, unit, out),
             Event::Start { unit } => self.start(&unit, out),
             Event::Stop { unit, mode } => self.with(&unit, |u| u.stop(now, mode, out)),
             Event::StopAll { mode } => self.stop_all(now, mode, out),
@@ -137,32 +159,34 @@ impl Core {
                 self.report(&unit, incarnation, |u| u.memory_high(now, bytes, limit, out));
             }
             Event::Exited { unit, incarnation, how } => self.report(&unit, incarnation, |u| u.exited(now, how, out)),
-            Event::Tick => {
-                let due = self.deadlines.iter().take_while(|(moment, _)| *moment <= now);
-                for unit in due.map(|(_, unit)| unit.clone()).collect::<Vec<_>>() {
-                    self.with(&unit, |u| u.tick(now, out));
-                }
-            }
+            Event::Tick => self.tick(now, out),
         }
     }
 
     fn declare(&mut self, now: Now, unit: UnitName, spec: Spec, last: Incarnation, out: &mut Vec<Action>) {
         self.removing.remove(&unit);
-        self.dependencies.set(&unit, &spec.depends_on);
+        self.graph.set_needs(&unit, &spec.depends_on);
         if self.units.contains_key(&unit) {
             return self.with(&unit, |u| u.redeclare(now, spec, out));
         }
         self.units.insert(unit.clone(), Unit::new(unit, spec, last, self.seed));
     }
 
+    fn remove(&mut self, now: Now, unit: UnitName, out: &mut Vec<Action>) {
+        self.with(&unit, |u| u.remove(now, out));
+        self.touched.push_back((unit.clone(), false));
+        self.removing.insert(unit);
+    }
+
     /// Starts a unit, and before it what it needs.
     fn start(&mut self, unit: &UnitName, out: &mut Vec<Action>) {
-        for name in self.dependencies.closure(unit) {
-            let is_down = |u: &Unit| matches!(u.phase(), Phase::Stopped | Phase::Failed | Phase::Unavailable);
-            if name == *unit || self.units.get(&name).is_some_and(|u| !u.is_wanted() || is_down(u)) {
-                self.with(&name, |u| u.start(out));
+        let units = self.graph.to_start(unit);
+        for name in &units {
+            if name == unit || self.units.get(name).is_some_and(|u| Outline::of(u).is_down()) {
+                self.with(name, |u| u.start(out));
             }
         }
+        self.graph.settled(&units);
     }
 
     fn stop_all(&mut self, now: Now, mode: StopMode, out: &mut Vec<Action>) {
@@ -171,85 +195,104 @@ impl Core {
         }
     }
 
+    fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
+        let due = self.deadlines.iter().take_while(|(moment, _)| *moment <= now);
+        for unit in due.map(|(_, unit)| unit.clone()).collect::<Vec<_>>() {
+            self.with(&unit, |u| u.tick(now, out));
+        }
+    }
+
     /// Lets the neighbours of every unit that changed look, until nothing changes any more. Ends, because going down
     /// only follows dependents and going up only dependencies, and the graph has no cycle.
     fn settle(&mut self, now: Now, out: &mut Vec<Action>) {
+        let mut gone = Vec::new();
         while let Some((name, was_running)) = self.touched.pop_front() {
-            let (runs, live) =
-                self.units.get(&name).map_or((false, false), |u| (u.phase() == Phase::Running, u.is_live()));
-            let fall = self.units.get(&name).and_then(|unit| unit.last_fall().cloned());
-            let dependents: Vec<UnitName> = self.dependencies.dependents(&name).cloned().collect();
-            for dependent in dependents {
-                if was_running && !runs {
-                    self.with(&dependent, |u| u.dependency_lost(now, &name, fall.clone(), out));
-                }
-                self.with(&dependent, |u| u.gate_moved(out));
+            let unit = self.units.get(&name);
+            let (runs, live) = unit.map_or((false, false), |u| (u.phase() == Phase::Running, u.is_live()));
+            let fall = unit.and_then(|unit| unit.last_fall().cloned());
+            for dependent in self.graph.dependents(&name).cloned().collect::<Vec<_>>() {
+                self.with(&dependent, |u| {
+                    if was_running && !runs {
+                        u.dependency_lost(now, &name, fall.clone(), out);
+                    }
+                    u.gate_moved(out);
+                });
             }
             if !live {
-                let needs = self.dependencies.of(&name).to_vec();
-                for dependency in needs {
+                for dependency in self.graph.needs(&name).to_vec() {
                     if self.is_free_to_stop(&dependency) {
                         self.with(&dependency, |u| u.dependents_gone(now, out));
                     }
                 }
+                if self.removing.contains(&name) {
+                    gone.push(name);
+                }
             }
             self.hand_out_start_slots(out);
+        }
+        for unit in gone {
+            self.forget(unit, out);
         }
     }
 
     fn is_free_to_stop(&self, name: &UnitName) -> bool {
-        self.units.get(name).is_some_and(Unit::is_holding) && !self.has_live_dependents(name)
-    }
-
-    fn has_live_dependents(&self, name: &UnitName) -> bool {
-        self.dependencies.dependents(name).any(|dependent| self.units.get(dependent).is_some_and(Unit::is_live))
+        self.units.get(name).is_some_and(Unit::is_holding) && !self.graph.has_live_dependents(name)
     }
 
     fn hand_out_start_slots(&mut self, out: &mut Vec<Action>) {
-        let mut next = 0;
-        while self.starting < self.starts_max {
-            let Some(name) = self.waiting.get(next).cloned() else { return };
+        while self.slots.is_one_free() {
+            let Some(name) = self.slots.next().cloned() else { return };
+            // It goes up, or turns out to wait for something else: in both cases it leaves the queue.
             self.with(&name, |u| u.gate_moved(out));
-            // One that went up has left the queue: the next one stands in its place.
-            if self.waiting.get(next) == Some(&name) {
-                next += 1;
-            }
         }
     }
 
     /// What a spawn of this unit would have to wait for.
     fn gate(&self, name: &UnitName) -> Gate {
-        let down = self.dependencies.of(name).iter().find_map(|dependency| match self.units.get(dependency) {
-            Some(unit) if unit.phase() == Phase::Running => None,
-            Some(unit) => Some(format!("`{dependency}`, which is {}", unit.phase())),
-            None => Some(format!("`{dependency}`, which does not exist")),
+        let down = self.graph.first_down(name).map(|dependency| {
+            let phase = self.units.get(dependency).map(Unit::phase);
+            WaitsFor::Dependency(dependency.clone(), phase)
         });
-        let no_slot = || (self.starting >= self.starts_max).then(|| "a start slot".to_owned());
-        Gate { waits_for: down.or_else(no_slot), has_live_dependents: self.has_live_dependents(name) }
+        let no_slot = || (!self.slots.is_one_free()).then_some(WaitsFor::Slot);
+        Gate { waits_for: down.or_else(no_slot), has_live_dependents: self.graph.has_live_dependents(name) }
     }
 
     /// Runs `change` on a unit and keeps everything that is derived from it true.
     fn with(&mut self, name: &UnitName, change: impl FnOnce(&mut Unit)) {
         let gate = self.gate(name);
         let Some(unit) = self.units.get_mut(name) else { return };
-        let before = (unit.deadline(), unit.phase(), unit.is_live(), unit.is_waiting(), unit.holds_start_slot());
+        let (before, deadline_before) = (Outline::of(unit), unit.deadline());
         unit.set_gate(gate);
         change(unit);
-        let after = (unit.deadline(), unit.phase(), unit.is_live(), unit.is_waiting(), unit.holds_start_slot());
-        if before == after {
-            return;
+        let (after, deadline) = (Outline::of(unit), unit.deadline());
+        if deadline_before != deadline {
+            deadline_before.map(|moment| self.deadlines.remove(&(moment, name.clone())));
+            deadline.map(|moment| self.deadlines.insert((moment, name.clone())));
         }
-        if before.0 != after.0 {
-            before.0.map(|moment| self.deadlines.remove(&(moment, name.clone())));
-            after.0.map(|moment| self.deadlines.insert((moment, name.clone())));
+        if after.is_waiting {
+            self.slots.waits(name, self.graph.first_down(name).is_none());
         }
-        match (before.3, after.3) {
-            (false, true) => self.waiting.push_back(name.clone()),
-            (true, false) => self.waiting.retain(|waiting| waiting != name),
+        if before != after {
+            self.moved(name, before, after);
+        }
+    }
+
+    /// A unit changed in a way that matters to others.
+    fn moved(&mut self, name: &UnitName, before: Outline, after: Outline) {
+        if before.is_waiting && !after.is_waiting {
+            self.slots.left(name);
+        }
+        match (before.holds_slot, after.holds_slot) {
+            (false, true) => self.slots.took(),
+            (true, false) => self.slots.gave_back(),
             _ => {}
         }
-        self.starting = self.starting + usize::from(after.4) - usize::from(before.4);
-        self.touched.push_back((name.clone(), before.1 == Phase::Running));
+        if after.is_down() {
+            self.graph.unsettle();
+        }
+        self.unquiet = self.unquiet + usize::from(after.is_unquiet()) - usize::from(before.is_unquiet());
+        self.graph.moved(name, after.phase == Phase::Running, after.is_live);
+        self.touched.push_back((name.clone(), before.phase == Phase::Running));
     }
 
     /// As [`Core::with`], for a report that counts only while it names the live run.
@@ -259,15 +302,14 @@ impl Core {
         }
     }
 
-    fn forget_removed(&mut self, out: &mut Vec<Action>) {
-        let done = |name: &UnitName| self.units.get(name).is_none_or(Unit::is_forgettable);
-        let gone: Vec<UnitName> = self.removing.iter().filter(|name| done(name)).cloned().collect();
-        for unit in gone {
-            self.removing.remove(&unit);
-            self.dependencies.set(&unit, &[]);
-            if self.units.remove(&unit).is_some() {
-                out.push(Action::Forget { unit });
-            }
+    fn forget(&mut self, unit: UnitName, out: &mut Vec<Action>) {
+        if self.units.get(&unit).is_some_and(|known| !known.is_forgettable()) {
+            return;
+        }
+        self.removing.remove(&unit);
+        self.graph.forget(&unit);
+        if self.units.remove(&unit).is_some() {
+            out.push(Action::Forget { unit });
         }
     }
 }

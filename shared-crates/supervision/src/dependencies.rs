@@ -1,4 +1,4 @@
-//! Who needs whom: checked once for a whole set of units, then kept in both directions.
+//! Whether a whole set of dependencies can be meant.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ pub enum DependencyError {
         dependency: UnitName,
     },
     /// Following the dependencies leads back to where one began; a unit that needs itself is the shortest case.
-    #[error("dependencies form a cycle: {}", path.iter().map(UnitName::as_str).collect::<Vec<_>>().join(" → "))]
+    #[error("{}", around(path))]
     Cycle {
         /// The way round; first and last are the same.
         path: Vec<UnitName>,
@@ -28,91 +28,60 @@ pub enum DependencyError {
 /// # Errors
 /// The first problem found, in the order of names.
 pub fn check_dependencies(units: &BTreeMap<UnitName, Vec<UnitName>>) -> Result<(), DependencyError> {
-    let mut done = BTreeSet::new();
-    for unit in units.keys() {
-        let mut path = Vec::new();
-        visit(unit, units, &mut path, &mut done)?;
-    }
-    Ok(())
+    let mut walk = Walk { units, path: Vec::new(), on_path: BTreeMap::new(), done: BTreeSet::new() };
+    units.keys().try_for_each(|unit| walk.from(unit))
 }
 
-fn visit(
-    unit: &UnitName,
-    units: &BTreeMap<UnitName, Vec<UnitName>>,
-    path: &mut Vec<UnitName>,
-    done: &mut BTreeSet<UnitName>,
-) -> Result<(), DependencyError> {
-    if done.contains(unit) {
-        return Ok(());
-    }
-    if let Some(from) = path.iter().position(|seen| seen == unit) {
-        let mut cycle = path.split_off(from);
-        cycle.push(unit.clone());
-        return Err(DependencyError::Cycle { path: cycle });
-    }
-    path.push(unit.clone());
-    for dependency in units.get(unit).into_iter().flatten() {
-        if !units.contains_key(dependency) {
-            return Err(DependencyError::Unknown { unit: unit.clone(), dependency: dependency.clone() });
-        }
-        visit(dependency, units, path, done)?;
-    }
-    path.pop();
-    done.insert(unit.clone());
-    Ok(())
+/// A walk down the dependencies that keeps its own path: ten thousand units in a row must not exhaust the stack.
+struct Walk<'a> {
+    units: &'a BTreeMap<UnitName, Vec<UnitName>>,
+    /// Where it stands, and which dependency of each comes next.
+    path: Vec<(&'a UnitName, usize)>,
+    on_path: BTreeMap<&'a UnitName, usize>,
+    done: BTreeSet<&'a UnitName>,
 }
 
-/// Dependencies in both directions.
-#[derive(Debug, Clone)]
-pub(crate) struct Dependencies {
-    needs: BTreeMap<UnitName, Vec<UnitName>>,
-    needed_by: BTreeMap<UnitName, BTreeSet<UnitName>>,
-}
-
-impl Dependencies {
-    pub(crate) const fn new() -> Self {
-        Self { needs: BTreeMap::new(), needed_by: BTreeMap::new() }
-    }
-
-    /// Replaces what `unit` needs.
-    pub(crate) fn set(&mut self, unit: &UnitName, needs: &[UnitName]) {
-        for former in self.needs.remove(unit).into_iter().flatten() {
-            if let Some(dependents) = self.needed_by.get_mut(&former) {
-                dependents.remove(unit);
+impl<'a> Walk<'a> {
+    fn from(&mut self, unit: &'a UnitName) -> Result<(), DependencyError> {
+        self.enter(unit)?;
+        while let Some((unit, next)) = self.path.last_mut() {
+            let unit = *unit;
+            let Some(dependency) = self.units.get(unit).and_then(|needs| needs.get(*next)) else {
+                self.path.pop();
+                self.on_path.remove(unit);
+                self.done.insert(unit);
+                continue;
+            };
+            *next += 1;
+            if !self.units.contains_key(dependency) {
+                return Err(DependencyError::Unknown { unit: unit.clone(), dependency: dependency.clone() });
             }
+            self.enter(dependency)?;
         }
-        for dependency in needs {
-            self.needed_by.entry(dependency.clone()).or_default().insert(unit.clone());
-        }
-        if !needs.is_empty() {
-            self.needs.insert(unit.clone(), needs.to_vec());
-        }
+        Ok(())
     }
 
-    /// What `unit` needs directly.
-    pub(crate) fn of(&self, unit: &UnitName) -> &[UnitName] {
-        self.needs.get(unit).map_or(&[], Vec::as_slice)
-    }
-
-    /// Who needs `unit` directly.
-    pub(crate) fn dependents(&self, unit: &UnitName) -> impl Iterator<Item = &UnitName> {
-        self.needed_by.get(unit).into_iter().flatten()
-    }
-
-    /// `unit` and all it needs, directly or not; what is needed comes first.
-    pub(crate) fn closure(&self, unit: &UnitName) -> Vec<UnitName> {
-        let mut found = vec![unit.clone()];
-        let mut next = 0;
-        while let Some(name) = found.get(next).cloned() {
-            for dependency in self.of(&name) {
-                // Found again further down: it has to come before both.
-                found.retain(|known| known != dependency);
-                found.push(dependency.clone());
-            }
-            next = found.iter().position(|known| *known == name).map_or(next, |at| at + 1);
+    fn enter(&mut self, unit: &'a UnitName) -> Result<(), DependencyError> {
+        if let Some(from) = self.on_path.get(unit) {
+            let around = self.path.iter().skip(*from).map(|(name, _)| *name);
+            return Err(DependencyError::Cycle { path: around.chain([unit]).cloned().collect() });
         }
-        found.reverse();
-        found
+        if !self.done.contains(unit) {
+            self.on_path.insert(unit, self.path.len());
+            self.path.push((unit, 0));
+        }
+        Ok(())
+    }
+}
+
+/// A cycle in words; the shortest one in words of its own.
+fn around(path: &[UnitName]) -> String {
+    match path {
+        [unit, _] => format!("`{unit}` depends on itself"),
+        _ => {
+            let names: Vec<&str> = path.iter().map(UnitName::as_str).collect();
+            format!("dependencies form a cycle: {}", names.join(" → "))
+        }
     }
 }
 
@@ -131,7 +100,7 @@ mod tests {
         assert_eq!(check_dependencies(&graph(&[("a", &["b", "c"]), ("b", &["c"]), ("c", &[])])), Ok(()));
         for (edges, message) in [
             (graph(&[("a", &["x"])]), "`a` depends on `x`, which does not exist"),
-            (graph(&[("a", &["a"])]), "dependencies form a cycle: a → a"),
+            (graph(&[("a", &["a"])]), "`a` depends on itself"),
             (graph(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"])]), "dependencies form a cycle: b → c → b"),
         ] {
             assert_eq!(check_dependencies(&edges).map_err(|error| error.to_string()), Err(message.to_owned()));
@@ -139,22 +108,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_needed_comes_first() {
-        let mut dependencies = Dependencies::new();
-        for (unit, needs) in graph(&[("top", &["left", "right"]), ("left", &["base"]), ("right", &["left"])]) {
-            dependencies.set(&unit, &needs);
-        }
-        let order: Vec<String> = dependencies.closure(&UnitName::new("top")).iter().map(ToString::to_string).collect();
-        assert_eq!(order, ["base", "left", "right", "top"]);
-    }
-
-    #[test]
-    fn a_changed_need_is_forgotten_in_both_directions() {
-        let mut dependencies = Dependencies::new();
-        let [a, b] = ["a", "b"].map(UnitName::new);
-        dependencies.set(&a, std::slice::from_ref(&b));
-        assert_eq!(dependencies.dependents(&b).count(), 1);
-        dependencies.set(&a, &[]);
-        assert_eq!(dependencies.dependents(&b).count(), 0);
+    fn ten_thousand_in_a_row_are_walked() {
+        let name = |n: u32| UnitName::new(&format!("u{n:05}"));
+        let mut units: BTreeMap<_, _> = (0..10_000).map(|n| (name(n), vec![name(n + 1)])).collect();
+        units.insert(name(10_000), Vec::new());
+        assert_eq!(check_dependencies(&units), Ok(()));
+        units.insert(name(10_000), vec![name(0)]);
+        let Err(DependencyError::Cycle { path }) = check_dependencies(&units) else { panic!("no cycle") };
+        assert_eq!((path.len(), path.first()), (10_002, path.last()));
     }
 }

@@ -98,9 +98,27 @@ enum State {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Gate {
     /// The first thing a spawn would have to wait for.
-    pub(crate) waits_for: Option<String>,
+    pub(crate) waits_for: Option<WaitsFor>,
     /// Whether a process depends on this unit.
     pub(crate) has_live_dependents: bool,
+}
+
+/// What a spawn waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WaitsFor {
+    /// A dependency, and its phase if it exists.
+    Dependency(UnitName, Option<Phase>),
+    Slot,
+}
+
+impl fmt::Display for WaitsFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dependency(name, Some(phase)) => write!(f, "`{name}`, which is {phase}"),
+            Self::Dependency(name, None) => write!(f, "`{name}`, which does not exist"),
+            Self::Slot => f.write_str("a start slot"),
+        }
+    }
 }
 
 /// A stop that waits for the report of a spawn.
