@@ -1,5 +1,6 @@
 //! This machine's hive: queen's supervisor starts it, restarts it when it dies, adopts it when queen herself has died.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use daemon_lifecycle::{StopMode, Supervisor, SupervisorError, UnitSpec, UnitStatus};
@@ -89,7 +90,7 @@ impl LocalHive {
         }
     }
 
-    fn unit(&self) -> Option<UnitStatus> {
+    fn unit(&self) -> Option<Arc<UnitStatus>> {
         self.supervisor.snapshot().get(&self.name).cloned()
     }
 
@@ -103,7 +104,7 @@ impl LocalHive {
                 && last.replace((unit.phase, unit.incarnation)) != Some((unit.phase, unit.incarnation))
             {
                 let (pid, adopted) = (unit.pid, unit.adopted);
-                match unit.reason {
+                match &unit.reason {
                     Some(reason) => tracing::warn!(hive = self.name, phase = %unit.phase, pid, reason, "hive"),
                     None => tracing::info!(hive = self.name, phase = %unit.phase, pid, adopted, "hive"),
                 }
@@ -233,6 +234,7 @@ mod tests {
             listen: "127.0.0.1:1".parse().ok(),
             log_file: "x".into(),
             adopted: false,
+            ..UnitStatus::default()
         }
     }
 

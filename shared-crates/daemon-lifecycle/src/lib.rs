@@ -29,4 +29,6 @@ pub use manager::{DaemonConfig, DaemonError, DaemonManager, DaemonStatus};
 pub use probe::{HealthProbe, Probe, Readiness};
 pub use process::{StopSignal, UnknownSignal};
 pub use supervision::{ExitHow, Phase, Policy, Restart, Spec, StopMode, UnitName};
-pub use supervisor::{Bounds, Snapshot, Supervisor, SupervisorConfig, SupervisorError, UnitSpec, UnitStatus};
+pub use supervisor::{
+    Bounds, Fall, FallOutcome, History, Snapshot, Supervisor, SupervisorConfig, SupervisorError, UnitSpec, UnitStatus,
+};

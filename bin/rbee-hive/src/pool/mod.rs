@@ -224,7 +224,7 @@ impl Task {
 
     fn port(&mut self, id: &ReplicaId) -> Result<u16, String> {
         let status = self.status(id);
-        let is_live = status.as_ref().is_some_and(is_live);
+        let is_live = status.as_ref().is_some_and(|unit| is_live(&unit));
         if let Some(port) = self.ports.get(id).filter(|_| is_live) {
             // Busy, and by the worker itself.
             return Ok(port);
@@ -251,7 +251,7 @@ impl Task {
         }
     }
 
-    fn status(&self, id: &ReplicaId) -> Option<UnitStatus> {
+    fn status(&self, id: &ReplicaId) -> Option<Arc<UnitStatus>> {
         self.snapshot.borrow().get(&id.unit_name()).cloned()
     }
 
@@ -267,7 +267,7 @@ impl Task {
                 Some(Stage::Ahead(ahead) | Stage::NoPort(ahead)) => Some(ahead),
                 Some(Stage::Ready(_)) | None => None,
             };
-            let unit = snapshot.get(&id.unit_name());
+            let unit = snapshot.get(&id.unit_name()).map(Arc::as_ref);
             WorkerView::new(id, wanted.get(id).copied(), &self.told, unit, ahead, self.ports.get(id))
         });
         let next = View {

@@ -73,8 +73,16 @@ impl Entry {
             listen: live.and_then(|live| live.state.listen).or_else(|| self.socket.as_ref().map(ListenSocket::address)),
             log_file: self.log_file.clone(),
             adopted: live.is_some_and(|live| live.is_adopted),
+            is_waiting_for: unit.is_waiting().then(|| unit.reason()).flatten().map(waited_for),
+            history: Vec::new(),
+            limits_in_force: Vec::new(),
         }
     }
+}
+
+/// The core's reason of one that waits, without its first words.
+fn waited_for(reason: &str) -> String {
+    reason.strip_prefix("waits for ").unwrap_or(reason).to_owned()
 }
 
 pub(super) fn fingerprint(spec: &UnitSpec) -> u64 {

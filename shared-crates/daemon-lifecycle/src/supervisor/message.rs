@@ -6,6 +6,7 @@ use supervision::{Event, ExitHow, Incarnation, StopMode, UnitName};
 use tokio::sync::oneshot;
 
 use super::Result;
+use super::history::History;
 use super::spec::UnitSpec;
 use crate::listen::ListenSocket;
 use crate::logs::Logs;
@@ -20,6 +21,7 @@ pub(super) enum Request {
     /// An event that concerns one unit.
     Tell(UnitName, Event, oneshot::Sender<Result<()>>),
     Logs(UnitName, oneshot::Sender<Result<Logs>>),
+    Why(UnitName, oneshot::Sender<Result<History>>),
     Shutdown(StopMode, oneshot::Sender<Result<()>>),
     Detach(oneshot::Sender<Result<()>>),
 }

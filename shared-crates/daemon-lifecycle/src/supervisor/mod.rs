@@ -20,6 +20,7 @@ mod closing;
 mod config;
 mod entry;
 mod error;
+mod history;
 mod jobs;
 mod message;
 mod owner;
@@ -33,6 +34,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use config::{Bounds, SupervisorConfig};
 pub use error::SupervisorError;
+pub use history::{Fall, FallOutcome, History};
 pub use spec::UnitSpec;
 pub use status::{Snapshot, UnitStatus};
 
@@ -131,7 +133,10 @@ impl Supervisor {
         };
         let mut snapshot = self.snapshot.clone();
         let units = snapshot.wait_for(is_settled).await.map_err(|_| SupervisorError::Closed)?;
-        units.get(unit).cloned().ok_or_else(|| SupervisorError::UnknownUnit { unit: unit.to_owned() })
+        units
+            .get(unit)
+            .map(|status| (**status).clone())
+            .ok_or_else(|| SupervisorError::UnknownUnit { unit: unit.to_owned() })
     }
 
     /// All units, as last observed.
@@ -144,6 +149,14 @@ impl Supervisor {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Snapshot> {
         self.snapshot.clone()
+    }
+
+    /// Why the unit is where it is: its last falls, each with its causes down to the root.
+    ///
+    /// # Errors
+    /// [`SupervisorError::UnknownUnit`].
+    pub async fn why(&self, unit: &str) -> Result<History> {
+        self.ask(|reply| Request::Why(UnitName::new(unit), reply)).await
     }
 
     /// The unit's last `lines` log lines, oldest first, as written in its log file.

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::closing::Closing;
 use super::config::SupervisorConfig;
 use super::entry::{Entry, Live};
+use super::history::History;
 use super::message::{Report, Request, What};
 use super::paths::Paths;
 use super::status::Snapshot;
@@ -149,6 +150,10 @@ impl Owner {
                 let logs = self.units.get(&unit).map(|entry| entry.logs.clone());
                 let _ = reply.send(logs.ok_or_else(|| unknown(&unit)));
             }
+            Request::Why(unit, reply) => {
+                let why = self.core.why(&unit).map(|why| History::of(&why, |at| self.wall_clock(at)));
+                let _ = reply.send(why.ok_or_else(|| unknown(&unit)));
+            }
             Request::Shutdown(mode, reply) => {
                 self.stop_orphans();
                 self.step(Event::StopAll { mode });
@@ -181,11 +186,21 @@ impl Owner {
     pub(super) fn step(&mut self, event: Event) {
         self.follow_up.push_back(event);
         while let Some(event) = self.follow_up.pop_front() {
-            let now = Now::from_ms(u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX));
+            let now = self.now();
             for action in self.core.step(now, event) {
                 self.carry_out(action);
             }
         }
+    }
+
+    /// What a moment of the core is for people.
+    pub(super) fn wall_clock(&self, at: Now) -> jiff::Timestamp {
+        let ago = self.now().ms_since(at);
+        jiff::Timestamp::now() - Duration::from_millis(ago)
+    }
+
+    fn now(&self) -> Now {
+        Now::from_ms(u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     fn take(&mut self, report: Report) {
@@ -270,7 +285,7 @@ impl Owner {
     fn publish(&self) {
         let units = self.units.iter().filter_map(|(name, entry)| {
             let status = entry.status(self.core.unit(name)?);
-            Some((name.as_str().to_owned(), status))
+            Some((name.as_str().to_owned(), std::sync::Arc::new(status)))
         });
         let new: BTreeMap<_, _> = units.collect();
         self.snapshot.send_if_modified(|old| {

@@ -2,15 +2,18 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use supervision::Spec;
 
 use crate::launch::Launch;
+use crate::limits::Limits;
+use crate::logs::LogPolicy;
 use crate::probe::{HealthProbe, Readiness};
 use crate::process::StopSignal;
 
 /// Everything a supervisor needs to know about one unit.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct UnitSpec {
     /// The unit's name: letters, digits, `-`, `_` and `.`, at most 128 bytes; its files carry it.
     pub name: String,
@@ -23,8 +26,18 @@ pub struct UnitSpec {
     pub readiness: Readiness,
     /// How it proves, from then on, that it is well.
     pub health: Option<HealthProbe>,
-    /// Its PID file; `NAME.pid` in the run directory when absent.
+    /// The daemon has to say `WATCHDOG=1` at least this often, once it is ready; it is told so by `WATCHDOG_USEC`.
+    pub watchdog: Option<Duration>,
+    /// Its PID file; `NAME.pid` in the run directory when absent. Of a forking daemon: the one it writes itself.
     pub pid_file: Option<PathBuf>,
+    /// The command forks a daemon, names it in `pid_file` and ends: what it names is then the main process.
+    pub forking: bool,
+    /// What it may use of the machine.
+    pub limits: Limits,
+    /// Lock files of its own that are removed before a start when nobody holds them.
+    pub stale_locks: Vec<PathBuf>,
+    /// How much of its output is kept.
+    pub log: LogPolicy,
     /// The signal that asks it to stop.
     pub stop_signal: StopSignal,
     /// Restarts, back-off and timeouts. The supervisor itself fills in `proves_ready` and `launch_fingerprint`.
@@ -40,7 +53,12 @@ impl UnitSpec {
             listen: None,
             readiness: Readiness::default(),
             health: None,
+            watchdog: None,
             pid_file: None,
+            forking: false,
+            limits: Limits::default(),
+            stale_locks: Vec::new(),
+            log: LogPolicy::default(),
             stop_signal: StopSignal::Term,
             policy: Spec::default(),
         }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use supervision::Phase;
 
+use super::history::Fall;
+
 /// One unit, as last observed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnitStatus {
@@ -39,6 +41,37 @@ pub struct UnitStatus {
     pub log_file: PathBuf,
     /// Whether the present process was started by an earlier supervisor.
     pub adopted: bool,
+    /// What it waits for before it is started: a dependency, or a start slot.
+    pub is_waiting_for: Option<String>,
+    /// Its last falls and what came of them, newest first.
+    pub history: Vec<Fall>,
+    /// Each limit of its spec, and what enforces it on the present process: `cgroup`, `rlimit`, or `not in force` and why.
+    pub limits_in_force: Vec<String>,
+}
+
+impl Default for UnitStatus {
+    /// A unit of no name that never ran.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            phase: Phase::Stopped,
+            pid: None,
+            incarnation: 0,
+            restarts: 0,
+            started_at: None,
+            ready: false,
+            reason: None,
+            log_tail: Vec::new(),
+            health: None,
+            status_text: None,
+            listen: None,
+            log_file: PathBuf::new(),
+            adopted: false,
+            is_waiting_for: None,
+            history: Vec::new(),
+            limits_in_force: Vec::new(),
+        }
+    }
 }
 
 impl UnitStatus {
@@ -50,5 +83,5 @@ impl UnitStatus {
     }
 }
 
-/// All units by name; cheap to clone.
-pub type Snapshot = Arc<BTreeMap<String, UnitStatus>>;
+/// All units by name; cheap to clone. One that nobody holds is changed in place, so let go of it soon.
+pub type Snapshot = Arc<BTreeMap<String, Arc<UnitStatus>>>;

@@ -25,8 +25,8 @@ pub fn unit(name: &str, args: &[&str]) -> UnitSpec {
 /// Waits until the unit is as wished.
 pub async fn until(supervisor: &Supervisor, unit: &str, is_wished: impl Fn(&UnitStatus) -> bool) -> UnitStatus {
     let mut units = supervisor.subscribe();
-    let units = units.wait_for(|units| units.get(unit).is_some_and(&is_wished)).await.unwrap();
-    units[unit].clone()
+    let units = units.wait_for(|units| units.get(unit).is_some_and(|status| is_wished(status))).await.unwrap();
+    (*units[unit]).clone()
 }
 
 async fn started(supervisor: &Supervisor, unit: &str) -> UnitStatus {
