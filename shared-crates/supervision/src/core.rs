@@ -28,6 +28,8 @@ pub struct Core {
     unquiet: usize,
     /// Units that changed in this step and whether they were running before: their neighbours have to look.
     touched: VecDeque<(UnitName, bool)>,
+    /// Units that may look different since somebody asked.
+    changed: BTreeSet<UnitName>,
     seed: u64,
 }
 
@@ -74,6 +76,7 @@ impl Core {
             removing: BTreeSet::new(),
             unquiet: 0,
             touched: VecDeque::new(),
+            changed: BTreeSet::new(),
             seed,
         }
     }
@@ -116,6 +119,11 @@ impl Core {
     /// Every unit, by name.
     pub fn units(&self) -> impl Iterator<Item = (&UnitName, &Unit)> {
         self.units.iter()
+    }
+
+    /// Every unit that may look different since the last call, forgotten ones too: what a status has to be made anew of.
+    pub fn take_changed(&mut self) -> BTreeSet<UnitName> {
+        std::mem::take(&mut self.changed)
     }
 
     /// Whether no unit has a process, or waits to get one.
@@ -169,6 +177,7 @@ impl Core {
         if self.units.contains_key(&unit) {
             return self.with(&unit, |u| u.redeclare(now, spec, out));
         }
+        self.changed.insert(unit.clone());
         self.units.insert(unit.clone(), Unit::new(unit, spec, last, self.seed));
     }
 
@@ -265,6 +274,7 @@ impl Core {
         unit.set_gate(gate);
         change(unit);
         let (after, deadline) = (Outline::of(unit), unit.deadline());
+        self.changed.insert(name.clone());
         if deadline_before != deadline {
             deadline_before.map(|moment| self.deadlines.remove(&(moment, name.clone())));
             deadline.map(|moment| self.deadlines.insert((moment, name.clone())));
@@ -308,6 +318,7 @@ impl Core {
         }
         self.removing.remove(&unit);
         self.graph.forget(&unit);
+        self.changed.insert(unit.clone());
         if self.units.remove(&unit).is_some() {
             out.push(Action::Forget { unit });
         }
