@@ -34,13 +34,39 @@ pub(crate) struct Message {
 pub(crate) enum Note {
     /// `READY=1`
     Ready,
+    /// `RELOADING=1`
+    Reloading,
     /// `STOPPING=1`
     Stopping,
     /// `STATUS=…`
     Status(String),
     /// `EXTEND_TIMEOUT_USEC=…`
     ExtendTimeout(Duration),
+    /// `WATCHDOG=1`
+    Watchdog,
+    /// `WATCHDOG=trigger`
+    WatchdogTrigger,
+    /// `WATCHDOG_USEC=…`
+    WatchdogTimeout(Duration),
+    /// `MAINPID=…`
+    MainPid(u32),
+    /// What the protocol knows but nobody acts on.
+    Ignored(&'static str),
 }
+
+/// Known to the protocol. A reload's `MONOTONIC_USEC` is for those who ordered it by a signal, and we order none; descriptors
+/// are not kept, and nobody has to wait for a barrier: whatever is sent along is closed on arrival.
+const IGNORED: [&str; 9] = [
+    "MONOTONIC_USEC",
+    "ERRNO",
+    "EXIT_STATUS",
+    "BUSERROR",
+    "VARLINKERROR",
+    "FDSTORE",
+    "FDSTOREREMOVE",
+    "FDNAME",
+    "BARRIER",
+];
 
 impl NotifySocket {
     /// Binds; one that an earlier supervisor left is replaced.
@@ -101,12 +127,21 @@ fn parse(message: &[u8]) -> Vec<Note> {
     text.lines()
         .filter_map(|line| match line.split_once('=')? {
             ("READY", "1") => Some(Note::Ready),
+            ("RELOADING", "1") => Some(Note::Reloading),
             ("STOPPING", "1") => Some(Note::Stopping),
             ("STATUS", status) => Some(Note::Status(status.to_owned())),
-            ("EXTEND_TIMEOUT_USEC", usec) => usec.parse().ok().map(Duration::from_micros).map(Note::ExtendTimeout),
-            _ => None,
+            ("EXTEND_TIMEOUT_USEC", usec) => duration(usec).map(Note::ExtendTimeout),
+            ("WATCHDOG", "1") => Some(Note::Watchdog),
+            ("WATCHDOG", "trigger") => Some(Note::WatchdogTrigger),
+            ("WATCHDOG_USEC", usec) => duration(usec).map(Note::WatchdogTimeout),
+            ("MAINPID", pid) => pid.parse().ok().map(Note::MainPid),
+            (name, _) => IGNORED.iter().find(|known| **known == name).map(|known| Note::Ignored(known)),
         })
         .collect()
+}
+
+fn duration(usec: &str) -> Option<Duration> {
+    usec.parse().ok().map(Duration::from_micros)
 }
 
 #[cfg(test)]
@@ -122,7 +157,7 @@ mod tests {
         sender.send_to(b"STATUS=warm\nREADY=1\nMAINPID=1", socket.path()).unwrap();
         let message = socket.receive().unwrap();
         assert_eq!(message.pid, std::process::id());
-        assert_eq!(message.notes, [Note::Status("warm".to_owned()), Note::Ready]);
+        assert_eq!(message.notes, [Note::Status("warm".to_owned()), Note::Ready, Note::MainPid(1)]);
     }
 
     #[test]
@@ -130,6 +165,24 @@ mod tests {
         let notes =
             parse(b"READY=0\nnonsense\nEXTEND_TIMEOUT_USEC=1500000\nEXTEND_TIMEOUT_USEC=-1\nSTOPPING=1\n\xff=\xfe");
         assert_eq!(notes, [Note::ExtendTimeout(Duration::from_millis(1500)), Note::Stopping]);
+    }
+
+    #[test]
+    fn every_word_of_the_protocol_is_known() {
+        let notes = parse(
+            b"RELOADING=1\nMONOTONIC_USEC=7\nWATCHDOG=1\nWATCHDOG=trigger\nWATCHDOG_USEC=20000\nMAINPID=42\nERRNO=2\nEXIT_STATUS=3",
+        );
+        let expected = [
+            Note::Reloading,
+            Note::Ignored("MONOTONIC_USEC"),
+            Note::Watchdog,
+            Note::WatchdogTrigger,
+            Note::WatchdogTimeout(Duration::from_millis(20)),
+            Note::MainPid(42),
+            Note::Ignored("ERRNO"),
+            Note::Ignored("EXIT_STATUS"),
+        ];
+        assert_eq!(notes, expected);
     }
 
     #[test]

@@ -24,13 +24,18 @@ pub(crate) struct ProbeContext {
     pub(crate) body_bytes_max: usize,
 }
 
+/// The answer was no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct No {
+    /// Why, for people.
+    pub(crate) reason: String,
+    /// There was no answer at all in time.
+    pub(crate) is_silence: bool,
+}
+
 impl Probe {
     /// Puts the question. `Ok`: yes, with the JSON that came along, if any. `Err`: no, and why.
-    pub(crate) async fn ask(
-        &self,
-        context: &ProbeContext,
-        timeout: Duration,
-    ) -> Result<Option<serde_json::Value>, String> {
+    pub(crate) async fn ask(&self, context: &ProbeContext, timeout: Duration) -> Result<Option<serde_json::Value>, No> {
         let asked = async {
             match self {
                 Self::Tcp { address } => {
@@ -45,16 +50,17 @@ impl Probe {
                 Self::Exec { command } => exec(command, &context.launch).await.map(|()| None),
             }
         };
-        tokio::time::timeout(timeout, asked)
-            .await
-            .unwrap_or_else(|_| Err(format!("no answer within {} s", timeout.as_secs_f64())))
+        match tokio::time::timeout(timeout, asked).await {
+            Ok(answer) => answer.map_err(|reason| No { reason, is_silence: false }),
+            Err(_) => Err(No { reason: format!("no answer within {} s", timeout.as_secs_f64()), is_silence: true }),
+        }
     }
 
     /// Asks again and again, with growing pauses, until the answer is yes.
     pub(crate) async fn until_yes(&self, context: &ProbeContext, timeout: Duration, pauses: Pauses) {
         let mut pause = pauses.min;
-        while let Err(why) = self.ask(context, timeout).await {
-            tracing::trace!(why, "not ready yet");
+        while let Err(no) = self.ask(context, timeout).await {
+            tracing::trace!(why = no.reason, "not ready yet");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(pauses.max);
         }
@@ -167,7 +173,7 @@ mod tests {
 
     async fn ask_http(answer: &'static str) -> Result<Option<serde_json::Value>, String> {
         let address = Some(answering(answer).await);
-        Probe::Http { address, path: "/health".to_owned() }.ask(&context(), SOON).await
+        Probe::Http { address, path: "/health".to_owned() }.ask(&context(), SOON).await.map_err(|no| no.reason)
     }
 
     #[tokio::test]
@@ -191,19 +197,19 @@ mod tests {
         let deaf = tokio::net::TcpSocket::new_v4().unwrap();
         deaf.bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = deaf.local_addr().unwrap();
-        let why = Probe::Tcp { address: Some(address) }.ask(&context(), SOON).await.unwrap_err();
+        let why = Probe::Tcp { address: Some(address) }.ask(&context(), SOON).await.unwrap_err().reason;
         assert!(why.contains(&address.to_string()), "{why}");
         let unix = Probe::Unix { path: "/nowhere.sock".into() };
-        assert!(unix.ask(&context(), SOON).await.unwrap_err().contains("/nowhere.sock"));
+        assert!(unix.ask(&context(), SOON).await.unwrap_err().reason.contains("/nowhere.sock"));
     }
 
     #[tokio::test]
     async fn a_command_answers_by_its_exit_code_within_the_time() {
         let exec = |command: &[&str]| Probe::Exec { command: command.iter().map(|word| (*word).to_owned()).collect() };
         assert_eq!(exec(&["/bin/true"]).ask(&context(), SOON).await, Ok(None));
-        assert_eq!(exec(&["/bin/false"]).ask(&context(), SOON).await.unwrap_err(), "/bin/false ended with exit code 1");
-        assert!(exec(&["/bin/none"]).ask(&context(), SOON).await.unwrap_err().contains("does not exist"));
+        assert_eq!(exec(&["/bin/false"]).ask(&context(), SOON).await.unwrap_err().reason, "/bin/false ended with exit code 1");
+        assert!(exec(&["/bin/none"]).ask(&context(), SOON).await.unwrap_err().reason.contains("does not exist"));
         let slow = exec(&["/bin/sleep", "1000"]).ask(&context(), Duration::from_millis(1)).await.unwrap_err();
-        assert_eq!(slow, "no answer within 0.001 s");
+        assert_eq!(slow, No { reason: "no answer within 0.001 s".to_owned(), is_silence: true });
     }
 }

@@ -281,7 +281,8 @@ impl<'m> Session<'m> {
                 let by_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
                 Some(Event::ExtendTimeout { unit: unit.clone(), incarnation, by_ms })
             }
-            Note::Stopping | Note::Status(_) => None,
+            // A manager that does not stay watches for nothing but readiness.
+            _ => None,
         });
         self.events.extend(events);
         self.events.pop_front()

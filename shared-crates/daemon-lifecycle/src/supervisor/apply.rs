@@ -124,6 +124,7 @@ impl Owner {
             socket: None,
             listened: None,
             log_tail: Vec::new(),
+            waiting: Vec::new(),
         }
     }
 
@@ -139,6 +140,7 @@ impl Owner {
                     (entry.socket, entry.listened) = (socket, listened);
                 }
                 self.step(event);
+                self.arm_watchdog(unit.clone(), incarnation);
             }
             Err(error) => tracing::error!(%unit, error, "cannot take over a live process"),
         }
@@ -181,6 +183,15 @@ fn problem_of(spec: &UnitSpec) -> Option<String> {
     }
     if spec.launch.program.as_os_str().is_empty() {
         return Some("it has no program to run".to_owned());
+    }
+    if let Some(problem) = spec.limits.problem() {
+        return Some(problem);
+    }
+    if spec.watchdog.is_some_and(|watchdog| watchdog.as_millis() == 0) {
+        return Some("its watchdog's time is 0; it must be positive".to_owned());
+    }
+    if spec.forking {
+        return Some("forking daemons cannot be supervised yet".to_owned());
     }
     let probes = [
         match &spec.readiness {

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use supervision::{Action, Change, Event, ExitHow, Incarnation, Phase, SpawnErrorKind, Stage, UnitName};
+use supervision::{Action, Change, Event, Incarnation, Phase, SpawnErrorKind, Stage, UnitName};
+use tokio::time::Instant;
 
-use super::entry::{Live, fingerprint};
-use super::jobs::{self, Reporter, SpawnOrder};
-use super::message::Begun;
+use super::activity::Activity;
+use super::entry::Live;
+use super::jobs::{self, Burial, Reporter, SpawnOrder};
+use super::message::{Begun, StartFailure};
 use super::owner::Owner;
 use crate::files;
 use crate::listen::ListenSocket;
-use crate::probe::Readiness;
+use crate::pid_file::PidFile;
 use crate::probing::{Pauses, ProbeContext};
 use crate::process::Process;
-use crate::run::{RunError, RunFiles};
+use crate::run::RunFiles;
 use crate::state_file::RunState;
 
 impl Owner {
@@ -40,23 +42,29 @@ impl Owner {
         // A socket of another address belongs to an older declaration.
         let socket = entry.socket.take().filter(|socket| spec.listen.is_some_and(|wanted| is_at(socket, wanted)));
         let order = SpawnOrder {
-            launch_fingerprint: fingerprint(&spec),
+            launch_fingerprint: spec.launch_fingerprint(),
             restarts,
             files: entry.files.clone(),
             fifos: self.paths.fifos(unit.as_str()),
             log_file: entry.log_file.clone(),
-            notify: (spec.readiness == Readiness::Notify).then(|| self.paths.notify.clone()),
+            notify: spec.is_notifying().then(|| self.paths.notify.clone()),
             socket,
             listened: entry.listened,
             spec,
         };
         self.spawning += 1;
-        jobs::spawn(order, entry.logs.clone(), reporter);
+        let (logs, runtime) = (entry.logs.clone(), tokio::runtime::Handle::current());
+        self.spawners.run(move || order.carry_out(&logs, &runtime, &reporter));
     }
 
-    pub(super) fn spawned(&mut self, unit: UnitName, incarnation: Incarnation, result: Result<Begun, RunError>) {
+    pub(super) fn spawned(
+        &mut self,
+        unit: UnitName,
+        incarnation: Incarnation,
+        result: Result<Box<Begun>, StartFailure>,
+    ) {
         let begun = match result {
-            Ok(begun) => begun,
+            Ok(begun) => *begun,
             Err(error) => {
                 let (kind, reason) = (error.kind(), error.full_text());
                 return self.step(Event::SpawnFailed { unit, incarnation, kind, reason });
@@ -67,11 +75,15 @@ impl Owner {
             entry.listened = socket.as_ref().map(ListenSocket::address);
             entry.socket = socket;
         }
-        let event = match self.attach(&unit, process, state, false) {
-            Ok(()) => Event::Spawned { unit, incarnation },
-            Err(reason) => Event::SpawnFailed { unit, incarnation, kind: SpawnErrorKind::Failed, reason },
-        };
-        self.step(event);
+        match self.attach(&unit, process, state, false) {
+            Ok(()) => {
+                self.step(Event::Spawned { unit: unit.clone(), incarnation });
+                self.arm_watchdog(unit, incarnation);
+            }
+            Err(reason) => {
+                self.step(Event::SpawnFailed { unit, incarnation, kind: SpawnErrorKind::Failed, reason });
+            }
+        }
     }
 
     /// Makes a process its unit's, and watches for its end. One that cannot be watched is ended at once; `Err` says why.
@@ -82,24 +94,87 @@ impl Owner {
         state: RunState,
         is_adopted: bool,
     ) -> Result<(), String> {
-        let reporter = self.reporter(unit, Incarnation::new(state.incarnation));
-        let kill_wait = self.config.bounds.kill_wait;
         let Some(entry) = self.units.get_mut(unit) else { return Err("nobody knows the unit".to_owned()) };
-        let watched = process.try_clone();
-        match watched.and_then(|process| jobs::watch_exit(process, entry.logs.clone(), kill_wait, reporter)) {
-            Ok(exit_watch) => {
-                let (probing, health, status_text) = (None, None, None);
-                let live = Live { process, state, is_adopted, probing, health, status_text, _exit_watch: exit_watch };
-                entry.live = Some(live);
-                Ok(())
+        if let Err(error) = self.exits.watch(&process) {
+            if let Err(error) = process.kill_and_reap() {
+                tracing::error!(%unit, %error, pid = process.pid(), "cannot end a process that cannot be watched");
             }
-            Err(error) => {
-                if let Err(error) = process.kill_and_reap() {
-                    tracing::error!(%unit, %error, pid = process.pid(), "cannot end a process that cannot be watched");
-                }
-                Err(format!("it cannot be watched: {error}"))
-            }
+            return Err(format!("it cannot be watched: {error}"));
         }
+        self.pids.insert(process.pid(), unit.clone());
+        if entry.spec.limits.memory_restart_bytes.is_some() {
+            self.memory_at.get_or_insert_with(|| Instant::now() + self.config.bounds.memory_interval);
+        }
+        entry.live = Some(Live {
+            process: Arc::new(process),
+            state,
+            is_adopted,
+            probing: None,
+            health: None,
+            status_text: None,
+            limits_in_force: Vec::new(),
+        });
+        self.changed.insert(unit.clone());
+        Ok(())
+    }
+
+    pub(super) fn arm_watchdog(&mut self, unit: UnitName, incarnation: Incarnation) {
+        let watchdog = self.units.get(&unit).and_then(|entry| entry.spec.watchdog);
+        if let Some(watchdog) = watchdog {
+            let timeout_ms = u64::try_from(watchdog.as_millis()).unwrap_or(u64::MAX);
+            self.step(Event::WatchdogArmed { unit, incarnation, timeout_ms });
+        }
+    }
+
+    /// The daemon says that another of its processes is the main one now. Believed where that carries the run's mark.
+    pub(super) fn change_main(&mut self, unit: &UnitName, pid: u32) {
+        if self.pids.get(&pid) == Some(unit) {
+            return;
+        }
+        let process = match Process::of_pid(pid) {
+            Ok(Some(process)) if self.unit_of(pid).as_ref() == Some(unit) => process,
+            Ok(_) => return tracing::warn!(%unit, pid, "calls a process its main one that is none of its own"),
+            Err(error) => return tracing::warn!(%unit, pid, %error, "cannot look at what it calls its main process"),
+        };
+        if let Err(error) = self.exits.watch(&process) {
+            return tracing::warn!(%unit, pid, %error, "cannot watch what it calls its main process");
+        }
+        let Some(entry) = self.units.get_mut(unit) else { return };
+        let Some(live) = &mut entry.live else { return };
+        live.state.process = process.identity().clone();
+        let written = live.state.write(&entry.files.state).and_then(|()| PidFile::write(&live.state.pid_file, pid));
+        if let Err(error) = written {
+            tracing::error!(%unit, %error, file = %entry.files.state.display(), "cannot write the state");
+        }
+        let former = std::mem::replace(&mut live.process, Arc::new(process));
+        tracing::info!(%unit, from = former.pid(), to = pid, "its main process is another one now");
+        self.pids.remove(&former.pid());
+        self.pids.insert(pid, unit.clone());
+        self.former.insert(former.pid(), former);
+        self.changed.insert(unit.clone());
+    }
+
+    /// A process has ended: what it left behind is ended and removed, then the core hears of it.
+    pub(super) fn bury(&mut self, pid: u32) {
+        if let Some(former) = self.former.remove(&pid) {
+            // No main process any more; it only has to be reaped.
+            former.exit_how();
+            return;
+        }
+        let Some(unit) = self.pids.remove(&pid) else { return };
+        let kill_wait = self.config.bounds.kill_wait;
+        let Some(entry) = self.units.get_mut(&unit) else { return };
+        let Some(live) = &mut entry.live else { return };
+        live.probing = None;
+        let burial = Burial {
+            process: Arc::clone(&live.process),
+            files: RunFiles { pid: live.state.pid_file.clone(), state: entry.files.state.clone() },
+            logs: entry.logs.clone(),
+            kill_wait,
+        };
+        let incarnation = Incarnation::new(live.state.incarnation);
+        let (reporter, runtime) = (self.reporter(&unit, incarnation), tokio::runtime::Handle::current());
+        self.undertakers.run(move || burial.carry_out(&runtime, &reporter));
     }
 
     fn await_ready(&mut self, unit: &UnitName, incarnation: Incarnation) {
@@ -117,7 +192,8 @@ impl Owner {
         self.advance(unit, Stage::Ready);
         let Some(entry) = self.units.get_mut(unit) else { return };
         let Some(live) = &mut entry.live else { return };
-        live.probing = entry.spec.health.clone().map(|health| jobs::watch_health(health, context, reporter));
+        let activity = Activity::new(live.process.pid(), entry.log_file.clone());
+        live.probing = entry.spec.health.clone().map(|health| jobs::watch_health(health, context, activity, reporter));
     }
 
     /// Writes down that it is being ended, then sends the signal.
@@ -151,6 +227,9 @@ impl Owner {
 
     fn forget(&mut self, unit: &UnitName) {
         let Some(entry) = self.units.remove(unit) else { return };
+        for reply in entry.waiting {
+            let _ = reply.send(Err(super::owner::unknown(unit)));
+        }
         // Unlinked at once, because a unit of that name may be declared again; the log task still reads what it holds.
         for path in self.paths.fifos(unit.as_str()) {
             if let Err(error) = files::remove(&path) {
@@ -178,17 +257,6 @@ impl Owner {
         }
     }
 
-    /// The watch on a process broke. Without it the unit could hang for ever, so the process is ended for good.
-    pub(super) fn lost(&mut self, unit: UnitName, incarnation: Incarnation, error: &std::io::Error) {
-        tracing::error!(%unit, %error, "cannot wait for a process any more; ending it");
-        if let Some(live) = self.units.get(&unit).and_then(|entry| entry.live.as_ref())
-            && let Err(error) = live.process.kill_and_reap()
-        {
-            tracing::error!(%unit, %error, "cannot end it either");
-        }
-        self.step(Event::Exited { unit, incarnation, how: ExitHow::Unknown });
-    }
-
     fn reporter(&self, unit: &UnitName, incarnation: Incarnation) -> Reporter {
         Reporter { unit: unit.clone(), incarnation, reports: self.reporter.clone() }
     }
@@ -199,6 +267,22 @@ impl Owner {
             listen: entry.and_then(|entry| entry.live.as_ref()).and_then(|live| live.state.listen),
             launch: entry.map(|entry| entry.spec.launch.clone()).unwrap_or_default(),
             body_bytes_max: self.config.bounds.probe_body_bytes_max,
+        }
+    }
+}
+
+impl StartFailure {
+    /// Whether trying again can help.
+    const fn kind(&self) -> SpawnErrorKind {
+        match self {
+            Self::Run(error) => error.kind(),
+        }
+    }
+
+    /// The whole story in one line.
+    fn full_text(&self) -> String {
+        match self {
+            Self::Run(error) => error.full_text(),
         }
     }
 }

@@ -27,6 +27,11 @@ impl SupervisorConfig {
 pub struct Bounds {
     /// Units that may be declared at once.
     pub units_max: usize,
+    /// Units that may be on their way up at once, from spawn to ready, so that the machine is not asked for everything in the
+    /// same second. One that is ready once it is started needs its place for a moment only.
+    pub starts_max: usize,
+    /// Threads that start processes, and as many that bury them.
+    pub threads_max: usize,
     /// Commands and reports that may wait for the owner task.
     pub queue_max: usize,
     /// Log lines kept in memory a unit, for errors.
@@ -43,6 +48,8 @@ pub struct Bounds {
     pub ready_interval_max: Duration,
     /// Most of an HTTP probe's answer that is read.
     pub probe_body_bytes_max: usize,
+    /// Time between two looks at how much memory the units use that shall be restarted above a threshold.
+    pub memory_interval: Duration,
     /// How long the rest of a process tree may take to disappear after SIGKILL.
     pub kill_wait: Duration,
 }
@@ -50,7 +57,9 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            units_max: 1024,
+            units_max: 4096,
+            starts_max: 2 * cores(),
+            threads_max: cores().clamp(2, 8),
             queue_max: 256,
             tail_lines: 40,
             follow_lines: 1024,
@@ -59,7 +68,12 @@ impl Default for Bounds {
             ready_interval_min: Duration::from_millis(50),
             ready_interval_max: Duration::from_secs(1),
             probe_body_bytes_max: 64 * 1024,
+            memory_interval: Duration::from_secs(5),
             kill_wait: Duration::from_secs(5),
         }
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -5,10 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use supervision::{Phase, Spec, Unit};
+use tokio::sync::oneshot;
 
+use super::Result;
+use super::history::Fall;
 use super::jobs::Job;
 use super::spec::UnitSpec;
 use super::status::UnitStatus;
+use crate::launch::Launch;
+use crate::limits::Limits;
 use crate::listen::ListenSocket;
 use crate::logs::Logs;
 use crate::probe::Readiness;
@@ -28,20 +33,21 @@ pub(super) struct Entry {
     pub(super) socket: Option<ListenSocket>,
     pub(super) listened: Option<SocketAddr>,
     pub(super) log_tail: Vec<String>,
+    /// Those who want to know when it has settled.
+    pub(super) waiting: Vec<oneshot::Sender<Result<UnitStatus>>>,
 }
 
 /// Its present run.
 #[derive(Debug)]
 pub(super) struct Live {
-    pub(super) process: Process,
+    pub(super) process: Arc<Process>,
     pub(super) state: RunState,
     pub(super) is_adopted: bool,
     /// Readiness or health.
     pub(super) probing: Option<Job>,
     pub(super) health: Option<serde_json::Value>,
     pub(super) status_text: Option<String>,
-    /// Kept to the end of the run: it is what notices it.
-    pub(super) _exit_watch: Job,
+    pub(super) limits_in_force: Vec<String>,
 }
 
 impl Entry {
@@ -49,12 +55,12 @@ impl Entry {
     pub(super) fn core_spec(spec: &UnitSpec) -> Spec {
         Spec {
             proves_ready: spec.readiness != Readiness::Started,
-            launch_fingerprint: fingerprint(spec),
+            launch_fingerprint: spec.launch_fingerprint(),
             ..spec.policy.clone()
         }
     }
 
-    pub(super) fn status(&self, unit: &Unit) -> UnitStatus {
+    pub(super) fn status(&self, unit: &Unit, history: Vec<Fall>) -> UnitStatus {
         let phase = unit.phase();
         let live = self.live.as_ref();
         let is_in_trouble = matches!(phase, Phase::Failed | Phase::Unavailable | Phase::Restarting);
@@ -74,8 +80,8 @@ impl Entry {
             log_file: self.log_file.clone(),
             adopted: live.is_some_and(|live| live.is_adopted),
             is_waiting_for: unit.is_waiting().then(|| unit.reason()).flatten().map(waited_for),
-            history: Vec::new(),
-            limits_in_force: Vec::new(),
+            history,
+            limits_in_force: live.map(|live| live.limits_in_force.clone()).unwrap_or_default(),
         }
     }
 }
@@ -85,6 +91,29 @@ fn waited_for(reason: &str) -> String {
     reason.strip_prefix("waits for ").unwrap_or(reason).to_owned()
 }
 
-pub(super) fn fingerprint(spec: &UnitSpec) -> u64 {
-    spec.launch.fingerprint(spec.listen, spec.readiness == Readiness::Notify)
+impl UnitSpec {
+    /// Whether it is given a notify socket.
+    pub(super) fn is_notifying(&self) -> bool {
+        self.readiness == Readiness::Notify || self.watchdog.is_some()
+    }
+
+    /// The command as it is run, with what the notify protocol tells by variables.
+    pub(super) fn whole_launch(&self) -> Launch {
+        let mut launch = self.launch.clone();
+        if let Some(watchdog) = self.watchdog {
+            launch.env.insert("WATCHDOG_USEC".to_owned(), watchdog.as_micros().to_string());
+        }
+        launch
+    }
+
+    /// Changes with everything that only a restart can change.
+    pub(super) fn launch_fingerprint(&self) -> u64 {
+        let mut launch = self.whole_launch();
+        let limits = Limits { memory_restart_bytes: None, ..self.limits };
+        if limits != Limits::default() || self.forking {
+            // No variable has such a name: what it stands for is not passed on, only compared.
+            launch.env.insert("=".to_owned(), format!("{limits:?} {}", self.forking));
+        }
+        launch.fingerprint(self.listen, self.is_notifying())
+    }
 }

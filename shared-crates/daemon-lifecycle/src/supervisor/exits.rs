@@ -32,27 +32,30 @@ impl ExitSet {
         Ok(epoll::add(self.epoll.get_ref(), process, pid, epoll::EventFlags::IN | epoll::EventFlags::ONESHOT)?)
     }
 
-    /// Tells nothing about it any more.
-    pub(super) fn forget(&self, process: &Process) {
-        // One that was never watched is forgotten already.
-        let _ = epoll::delete(self.epoll.get_ref(), process);
-    }
-
     /// The pids of some that have ended; none are reaped by this.
     pub(super) async fn ended(&self) -> io::Result<Vec<u32>> {
-        let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; ENDS_MAX];
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         loop {
             let mut guard = self.epoll.readable().await?;
-            let (ended, _) = match epoll::wait(guard.get_inner(), &mut events, Some(&now)) {
-                Err(rustix::io::Errno::INTR) => continue,
-                result => result?,
-            };
-            if ended.is_empty() {
-                guard.clear_ready();
-                continue;
+            let ended = take(guard.get_inner())?;
+            if !ended.is_empty() {
+                return Ok(ended);
             }
-            return Ok(ended.iter().filter_map(|event| u32::try_from(event.data.u64()).ok()).collect());
+            guard.clear_ready();
+        }
+    }
+}
+
+/// Those there are, without waiting.
+fn take(epoll: &OwnedFd) -> io::Result<Vec<u32>> {
+    let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; ENDS_MAX];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    loop {
+        match epoll::wait(epoll, &mut events, Some(&now)) {
+            Ok((ended, _)) => {
+                return Ok(ended.iter().filter_map(|event| u32::try_from(event.data.u64()).ok()).collect());
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
         }
     }
 }

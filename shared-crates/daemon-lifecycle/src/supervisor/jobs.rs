@@ -1,6 +1,5 @@
-//! What happens beside the owner task: spawning, waiting for an end, probing. Each job reports back and owns nothing.
+//! What takes time and must not keep the owner waiting: spawns and burials, on a few threads; probes, as tasks.
 
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -11,13 +10,14 @@ use supervision::{Incarnation, UnitName};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::message::{Begun, Report, What};
+use super::activity::Activity;
+use super::message::{Begun, Health, Report, StartFailure, What};
 use super::spec::UnitSpec;
 use crate::listen::ListenSocket;
 use crate::logs::{Logs, open_for_daemon};
 use crate::probe::{HealthProbe, Probe, Readiness};
 use crate::probing::{Pauses, ProbeContext};
-use crate::process::{ExitWatch, Process, kill_tree};
+use crate::process::{Process, kill_tree};
 use crate::run::{RunError, RunFiles, RunOrder};
 
 /// A readiness probe that takes longer is put again.
@@ -32,10 +32,18 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    async fn report(&self, what: What) {
-        let report = Report { unit: self.unit.clone(), incarnation: self.incarnation, what };
+    pub(super) async fn report(&self, what: What) {
         // An owner that is gone has left its processes to the next one.
-        let _ = self.reports.send(report).await;
+        let _ = self.reports.send(self.of(what)).await;
+    }
+
+    /// On a thread that may block.
+    fn report_blocking(&self, what: What) {
+        let _ = self.reports.blocking_send(self.of(what));
+    }
+
+    fn of(&self, what: What) -> Report {
+        Report { unit: self.unit.clone(), incarnation: self.incarnation, what }
     }
 }
 
@@ -64,20 +72,14 @@ pub(super) struct SpawnOrder {
     pub(super) listened: Option<SocketAddr>,
 }
 
-/// Starts one run. Not to be aborted: what was forked has to be reported.
-pub(super) fn spawn(order: SpawnOrder, logs: Logs, reporter: Reporter) {
-    tokio::spawn(async move {
-        logs.begin_run().await;
-        let incarnation = reporter.incarnation;
-        let begun = tokio::task::spawn_blocking(move || order.begin(incarnation)).await;
-        let begun = begun.unwrap_or_else(|error| {
-            Err(RunError::Output { path: PathBuf::from("a thread"), source: io::Error::other(error) })
-        });
-        reporter.report(What::Spawned(Box::new(begun))).await;
-    });
-}
-
 impl SpawnOrder {
+    /// Starts one run and reports. Blocks.
+    pub(super) fn carry_out(self, logs: &Logs, runtime: &tokio::runtime::Handle, reporter: &Reporter) {
+        runtime.block_on(logs.begin_run());
+        let begun = self.begin(reporter.incarnation).map(Box::new).map_err(StartFailure::Run);
+        reporter.report_blocking(What::Spawned(begun));
+    }
+
     fn begin(self, incarnation: Incarnation) -> Result<Begun, RunError> {
         let [out, err] = self
             .fifos
@@ -89,11 +91,12 @@ impl SpawnOrder {
             (None, Some(address)) => Some(bind(address, self.listened)?),
             (_, None) => None,
         };
+        let launch = self.spec.whole_launch();
         let order = RunOrder {
             unit: &self.spec.name,
             incarnation,
             restarts: self.restarts,
-            launch: &self.spec.launch,
+            launch: &launch,
             launch_fingerprint: self.launch_fingerprint,
             stop_signal: self.spec.stop_signal,
             stop_timeout_ms: self.spec.policy.stop_timeout_ms,
@@ -118,32 +121,32 @@ fn bind(address: SocketAddr, before: Option<SocketAddr>) -> Result<ListenSocket,
     ListenSocket::bind(address).map_err(|source| RunError::Listen { address, source })
 }
 
-/// Waits for the end of a process, ends what it left behind and reports. Not to be aborted while the owner lives.
-pub(super) fn watch_exit(process: Process, logs: Logs, kill_wait: Duration, reporter: Reporter) -> io::Result<Job> {
-    let watch = ExitWatch::new(&process)?;
-    Ok(Job(tokio::spawn(async move {
-        if let Err(error) = watch.ended().await {
-            return reporter.report(What::Lost(error)).await;
-        }
-        let unit = reporter.unit.clone();
+/// The end of one run.
+#[derive(Debug)]
+pub(super) struct Burial {
+    pub(super) process: Arc<Process>,
+    pub(super) files: RunFiles,
+    pub(super) logs: Logs,
+    pub(super) kill_wait: Duration,
+}
+
+impl Burial {
+    /// Ends what a process that has ended left behind, removes its files and reports. Blocks.
+    pub(super) fn carry_out(self, runtime: &tokio::runtime::Handle, reporter: &Reporter) {
+        let unit = &reporter.unit;
         // Its tree before itself: until it is reaped, its number and its session are nobody else's.
-        let buried = tokio::task::spawn_blocking(move || {
-            match kill_tree(&process, kill_wait) {
-                Ok(true) => {}
-                Ok(false) => tracing::warn!(%unit, "processes of its session survive SIGKILL"),
-                Err(error) => tracing::warn!(%unit, %error, "cannot end what it left behind"),
-            }
-            process
-        });
-        let log_tail = match buried.await {
-            Ok(process) => {
-                let log_tail = logs.end_run().await;
-                return reporter.report(What::Exited { how: process.exit_how(), log_tail }).await;
-            }
-            Err(error) => error,
-        };
-        reporter.report(What::Lost(io::Error::other(log_tail))).await;
-    })))
+        match kill_tree(&self.process, self.kill_wait) {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(%unit, "processes of its session survive SIGKILL"),
+            Err(error) => tracing::warn!(%unit, %error, "cannot end what it left behind"),
+        }
+        let how = self.process.exit_how();
+        if let Err(error) = self.files.remove() {
+            tracing::error!(%unit, %error, file = %self.files.pid.display(), "cannot remove a run's files");
+        }
+        let log_tail = runtime.block_on(self.logs.end_run());
+        reporter.report_blocking(What::Exited { how, log_tail });
+    }
 }
 
 /// Probes until the unit is ready.
@@ -155,11 +158,22 @@ pub(super) fn await_ready(probe: Probe, context: ProbeContext, pauses: Pauses, r
 }
 
 /// Probes a unit for as long as it runs.
-pub(super) fn watch_health(health: HealthProbe, context: ProbeContext, reporter: Reporter) -> Job {
+pub(super) fn watch_health(
+    health: HealthProbe,
+    context: ProbeContext,
+    activity: Activity,
+    reporter: Reporter,
+) -> Job {
     Job(tokio::spawn(async move {
+        let mut activity = activity;
         loop {
-            let answer = health.probe.ask(&context, health.timeout).await;
-            reporter.report(What::Health(answer)).await;
+            activity.begin();
+            let found = match health.probe.ask(&context, health.timeout).await {
+                Ok(body) => Health::Well(body),
+                Err(no) if no.is_silence && activity.is_alive() => Health::Busy,
+                Err(no) => Health::Bad(no.reason),
+            };
+            reporter.report(What::Health(found)).await;
             tokio::time::sleep(health.interval).await;
         }
     }))

@@ -1,13 +1,12 @@
 //! What reaches the owner task: wishes of callers, and reports of the jobs it started.
 
-use std::io;
-
 use supervision::{Event, ExitHow, Incarnation, StopMode, UnitName};
 use tokio::sync::oneshot;
 
 use super::Result;
 use super::history::History;
 use super::spec::UnitSpec;
+use super::status::UnitStatus;
 use crate::listen::ListenSocket;
 use crate::logs::Logs;
 use crate::process::Process;
@@ -20,6 +19,8 @@ pub(super) enum Request {
     Apply(Vec<UnitSpec>, oneshot::Sender<Result<()>>),
     /// An event that concerns one unit.
     Tell(UnitName, Event, oneshot::Sender<Result<()>>),
+    /// Answered once whatever was asked of the unit is done or has failed.
+    Settled(UnitName, oneshot::Sender<Result<UnitStatus>>),
     Logs(UnitName, oneshot::Sender<Result<Logs>>),
     Why(UnitName, oneshot::Sender<Result<History>>),
     Shutdown(StopMode, oneshot::Sender<Result<()>>),
@@ -36,16 +37,25 @@ pub(super) struct Report {
 
 #[derive(Debug)]
 pub(super) enum What {
-    Spawned(Box<std::result::Result<Begun, RunError>>),
-    /// The process and its tree are gone.
+    Spawned(std::result::Result<Box<Begun>, StartFailure>),
+    /// The process and its tree are gone, and its files with them.
     Exited {
         how: ExitHow,
         log_tail: Vec<String>,
     },
-    /// Nobody can wait for the process any more.
-    Lost(io::Error),
     Ready,
-    Health(std::result::Result<Option<serde_json::Value>, String>),
+    Health(Health),
+}
+
+/// What a health probe found.
+#[derive(Debug)]
+pub(super) enum Health {
+    /// It is well; the JSON that came along, if any.
+    Well(Option<serde_json::Value>),
+    /// It is not, and why.
+    Bad(String),
+    /// It did not answer in time, but works or writes: too busy, as far as anybody can tell.
+    Busy,
 }
 
 /// A run that has begun.
@@ -54,4 +64,10 @@ pub(super) struct Begun {
     pub(super) process: Process,
     pub(super) state: RunState,
     pub(super) socket: Option<ListenSocket>,
+}
+
+/// A run that has not; nothing of it is left.
+#[derive(Debug)]
+pub(super) enum StartFailure {
+    Run(RunError),
 }

@@ -14,22 +14,26 @@
 //!
 //! A supervisor that is killed comes back by `open`: its processes have gone on meanwhile.
 
+mod activity;
 mod apply;
 mod carry_out;
 mod closing;
 mod config;
 mod entry;
 mod error;
+mod exits;
 mod history;
 mod jobs;
+mod hearing;
 mod message;
 mod owner;
 mod paths;
 mod spec;
 mod status;
 mod takeover;
+mod workers;
 
-use supervision::{Event, Phase, StopMode, UnitName};
+use supervision::{Event, StopMode, UnitName};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use config::{Bounds, SupervisorConfig};
@@ -127,16 +131,7 @@ impl Supervisor {
     /// # Errors
     /// [`SupervisorError::UnknownUnit`], also when it is forgotten meanwhile.
     pub async fn settled(&self, unit: &str) -> Result<UnitStatus> {
-        let is_settled = |units: &Snapshot| {
-            let settled = [Phase::Running, Phase::Stopped, Phase::Failed, Phase::Unavailable];
-            units.get(unit).is_none_or(|status| settled.contains(&status.phase))
-        };
-        let mut snapshot = self.snapshot.clone();
-        let units = snapshot.wait_for(is_settled).await.map_err(|_| SupervisorError::Closed)?;
-        units
-            .get(unit)
-            .map(|status| (**status).clone())
-            .ok_or_else(|| SupervisorError::UnknownUnit { unit: unit.to_owned() })
+        self.ask(|reply| Request::Settled(UnitName::new(unit), reply)).await
     }
 
     /// All units, as last observed.

@@ -1,16 +1,21 @@
 //! The one task that owns every unit: it feeds the pure core with what happens, and carries out what that decides.
 //!
 //! ```text
-//! callers ── Request ──┐                                     ┌─▶ spawn, signal, probe (jobs) ── Report ─┐
-//! notify socket ───────┼──▶ Event ──▶ Core::step ──▶ Action ─┼─▶ state files, sockets                   │
-//! the core's deadline ─┘      ▲                              └─▶ snapshot (watch)                       │
-//!                             └─────────────────────────────────────────────────────────────────────────┘
+//! callers ── Request ──┐                                     ┌─▶ spawn, bury, probe (jobs) ── Report ─┐
+//! notify socket ───────┤                                     ├─▶ signals, state files, sockets        │
+//! ends of processes ───┼──▶ Event ──▶ Core::step ──▶ Action ─┴─▶ snapshot (watch): what changed, alone │
+//! the core's deadline ─┘      ▲                                                                       │
+//!                             └───────────────────────────────────────────────────────────────────────┘
 //! ```
+//!
+//! Nothing here costs more for one unit because there are many: processes are found by their pid, and a snapshot gets the units
+//! that changed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use supervision::{Core, Event, Incarnation, Now, UnitName};
+use supervision::{Core, Event, Incarnation, Now, Phase, UnitName};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -19,18 +24,20 @@ use tokio::time::Instant;
 use super::closing::Closing;
 use super::config::SupervisorConfig;
 use super::entry::{Entry, Live};
+use super::exits::ExitSet;
 use super::history::History;
-use super::message::{Report, Request, What};
+use super::message::{Health, Report, Request, What};
 use super::paths::Paths;
-use super::status::Snapshot;
+use super::status::{Snapshot, UnitStatus};
 use super::takeover::{Orphan, Takeover};
-use super::{Result, SupervisorError};
+use super::workers::Workers;
+use super::{Result, SupervisorError, activity};
 use crate::lock::Lock;
-use crate::notify::{Message, Note, NotifySocket};
-use crate::process::{session_of, watch_readable};
+use crate::notify::{Message, NotifySocket};
+use crate::process::{Process, watch_readable};
 
-/// Messages of processes whose spawn was not reported yet.
-const EARLY_MESSAGES_MAX: usize = 256;
+/// Requests and reports taken in one turn.
+const BATCH_MAX: usize = 64;
 
 pub(super) struct Owner {
     pub(super) config: SupervisorConfig,
@@ -38,20 +45,31 @@ pub(super) struct Owner {
     pub(super) core: Core,
     epoch: Instant,
     pub(super) units: BTreeMap<UnitName, Entry>,
+    /// Whose main process it is.
+    pub(super) pids: HashMap<u32, UnitName>,
+    /// Were main processes once; reaped when they end.
+    pub(super) former: HashMap<u32, Arc<Process>>,
+    pub(super) exits: ExitSet,
+    pub(super) spawners: Workers,
+    pub(super) undertakers: Workers,
     pub(super) orphans: BTreeMap<String, Orphan>,
     pub(super) last_incarnations: BTreeMap<String, Incarnation>,
     requests: mpsc::Receiver<Request>,
     reports: mpsc::Receiver<Report>,
     pub(super) reporter: mpsc::Sender<Report>,
-    notify: NotifySocket,
+    pub(super) notify: NotifySocket,
     notify_watch: AsyncFd<std::os::fd::OwnedFd>,
     /// What was said by processes that nobody knows yet.
-    early: VecDeque<Message>,
+    pub(super) early: VecDeque<Message>,
     /// Spawns whose report is still out.
     pub(super) spawning: usize,
     /// Events that carrying out an action gave rise to.
     pub(super) follow_up: VecDeque<Event>,
+    /// Units whose status may have changed by other ways than the core's.
+    pub(super) changed: BTreeSet<UnitName>,
     snapshot: watch::Sender<Snapshot>,
+    /// When to look at how much memory is used, while any unit has a threshold.
+    pub(super) memory_at: Option<Instant>,
     pub(super) lock: Lock,
     pub(super) closing: Option<Closing>,
     /// Logs of forgotten units, on their way to their end.
@@ -67,16 +85,21 @@ impl Owner {
         snapshot: watch::Sender<Snapshot>,
     ) -> Result<Self> {
         use std::os::fd::AsFd as _;
-        let bind_error = |source| SupervisorError::File { doing: "watch", path: paths.notify.clone(), source };
-        let notify_fd = found.notify.as_fd().try_clone_to_owned().map_err(bind_error)?;
-        let notify_watch = watch_readable(notify_fd).map_err(bind_error)?;
+        let failed = |source| SupervisorError::File { doing: "watch", path: paths.notify.clone(), source };
+        let notify_fd = found.notify.as_fd().try_clone_to_owned().map_err(failed)?;
+        let notify_watch = watch_readable(notify_fd).map_err(failed)?;
         let (reporter, reports) = mpsc::channel(config.bounds.queue_max.max(1));
         // Spreads restarts of supervisors that were started together; nothing secret.
         let seed = jiff::Timestamp::now().as_nanosecond() as u64 ^ (u64::from(std::process::id()) << 32);
         Ok(Self {
-            core: Core::new(seed),
+            core: Core::new(seed).with_starts_max(config.bounds.starts_max),
             epoch: Instant::now(),
             units: BTreeMap::new(),
+            pids: HashMap::new(),
+            former: HashMap::new(),
+            exits: ExitSet::new().map_err(failed)?,
+            spawners: Workers::new(config.bounds.threads_max),
+            undertakers: Workers::new(config.bounds.threads_max),
             orphans: found.orphans,
             last_incarnations: found.last_incarnations,
             requests,
@@ -87,7 +110,9 @@ impl Owner {
             early: VecDeque::new(),
             spawning: 0,
             follow_up: VecDeque::new(),
+            changed: BTreeSet::new(),
             snapshot,
+            memory_at: None,
             lock: found.lock,
             closing: None,
             logs_closing: JoinSet::new(),
@@ -98,18 +123,29 @@ impl Owner {
 
     pub(super) async fn run(mut self) {
         let mut has_callers = true;
+        let mut requests = Vec::with_capacity(BATCH_MAX);
+        let mut reports = Vec::with_capacity(BATCH_MAX);
         while !self.is_done() {
             let deadline = self.core.deadline().map(|at| self.epoch + Duration::from_millis(at.as_ms()));
             tokio::select! {
-                request = self.requests.recv(), if has_callers => match request {
-                    Some(request) => self.answer(request),
-                    None => {
+                taken = self.requests.recv_many(&mut requests, BATCH_MAX), if has_callers => {
+                    requests.drain(..).for_each(|request| self.answer(request));
+                    if taken == 0 {
                         has_callers = false;
                         // Nobody can ask for a shutdown any more: the processes are the next supervisor's.
                         self.closing.get_or_insert(Closing::Detach(Vec::new()));
                     }
                 },
-                Some(report) = self.reports.recv() => self.take(report),
+                _ = self.reports.recv_many(&mut reports, BATCH_MAX) => {
+                    reports.drain(..).for_each(|report| self.take(report));
+                }
+                ended = self.exits.ended() => match ended {
+                    Ok(pids) => pids.into_iter().for_each(|pid| self.bury(pid)),
+                    Err(error) => {
+                        tracing::error!(%error, "cannot watch processes any more; leaving them to the next supervisor");
+                        self.closing = Some(Closing::Detach(Vec::new()));
+                    }
+                },
                 guard = self.notify_watch.readable() => {
                     if let Ok(mut guard) = guard {
                         guard.clear_ready();
@@ -117,6 +153,7 @@ impl Owner {
                     self.listen();
                 }
                 () = sleep_until(deadline), if deadline.is_some() => self.step(Event::Tick),
+                () = sleep_until(self.memory_at), if self.memory_at.is_some() => self.weigh(),
                 Some(_) = self.logs_closing.join_next() => {}
             }
             self.publish();
@@ -146,13 +183,19 @@ impl Owner {
                 self.publish();
                 let _ = reply.send(result);
             }
+            Request::Settled(unit, reply) => match self.units.get_mut(&unit) {
+                None => drop(reply.send(Err(unknown(&unit)))),
+                Some(entry) => {
+                    entry.waiting.push(reply);
+                    self.changed.insert(unit);
+                }
+            },
             Request::Logs(unit, reply) => {
                 let logs = self.units.get(&unit).map(|entry| entry.logs.clone());
                 let _ = reply.send(logs.ok_or_else(|| unknown(&unit)));
             }
             Request::Why(unit, reply) => {
-                let why = self.core.why(&unit).map(|why| History::of(&why, |at| self.wall_clock(at)));
-                let _ = reply.send(why.ok_or_else(|| unknown(&unit)));
+                let _ = reply.send(self.why(&unit).ok_or_else(|| unknown(&unit)));
             }
             Request::Shutdown(mode, reply) => {
                 self.stop_orphans();
@@ -193,22 +236,12 @@ impl Owner {
         }
     }
 
-    /// What a moment of the core is for people.
-    pub(super) fn wall_clock(&self, at: Now) -> jiff::Timestamp {
-        let ago = self.now().ms_since(at);
-        jiff::Timestamp::now() - Duration::from_millis(ago)
-    }
-
-    fn now(&self) -> Now {
-        Now::from_ms(u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX))
-    }
-
     fn take(&mut self, report: Report) {
         let Report { unit, incarnation, what } = report;
         match what {
             What::Spawned(result) => {
                 self.spawning = self.spawning.saturating_sub(1);
-                self.spawned(unit, incarnation, *result);
+                self.spawned(unit, incarnation, result);
                 for message in std::mem::take(&mut self.early) {
                     self.hear(message);
                 }
@@ -219,83 +252,101 @@ impl Owner {
                 }
                 self.step(Event::Exited { unit, incarnation, how });
             }
-            What::Lost(error) => self.lost(unit, incarnation, &error),
             What::Ready => self.step(Event::Ready { unit, incarnation }),
-            What::Health(Ok(body)) => {
+            What::Health(Health::Well(body)) => {
                 if let Some(live) = self.live(&unit).filter(|live| live.state.incarnation == incarnation.get()) {
                     live.health = body.or(live.health.take());
+                    self.changed.insert(unit.clone());
                 }
                 self.step(Event::HealthOk { unit, incarnation });
             }
-            What::Health(Err(reason)) => self.step(Event::HealthFailed { unit, incarnation, reason }),
-        }
-    }
-
-    /// Everything on the notify socket.
-    fn listen(&mut self) {
-        loop {
-            match self.notify.receive() {
-                Ok(message) => self.hear(message),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(error) => return tracing::warn!(%error, "cannot read the notify socket"),
+            What::Health(Health::Bad(reason)) => self.step(Event::HealthFailed { unit, incarnation, reason }),
+            What::Health(Health::Busy) => {
+                tracing::debug!(%unit, "did not answer its health probe in time, but works");
+                self.step(Event::HealthBusy { unit, incarnation });
             }
         }
     }
 
-    fn hear(&mut self, message: Message) {
-        let Some(unit) = self.unit_of(message.pid) else {
-            // A quick one speaks before its spawn is reported.
-            if self.spawning > 0 && self.early.len() < EARLY_MESSAGES_MAX {
-                self.early.push_back(message);
-            }
-            return;
-        };
-        for note in message.notes {
-            let incarnation = self.core.unit(&unit).map_or(Incarnation::NONE, supervision::Unit::incarnation);
-            match note {
-                Note::Ready => self.step(Event::Ready { unit: unit.clone(), incarnation }),
-                Note::ExtendTimeout(by) => {
-                    let by_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-                    self.step(Event::ExtendTimeout { unit: unit.clone(), incarnation, by_ms });
-                }
-                Note::Status(text) => {
-                    if let Some(live) = self.live(&unit) {
-                        live.status_text = Some(text);
-                    }
-                }
-                Note::Stopping => tracing::debug!(%unit, "says that it is stopping"),
-            }
-        }
-    }
-
-    fn live(&mut self, unit: &UnitName) -> Option<&mut Live> {
+    pub(super) fn live(&mut self, unit: &UnitName) -> Option<&mut Live> {
         self.units.get_mut(unit)?.live.as_mut()
     }
 
-    /// The unit a process belongs to: its main process, or one of its session.
-    fn unit_of(&self, pid: u32) -> Option<UnitName> {
-        let has_main = |pid| {
-            let mut entries = self.units.iter();
-            entries.find(|(_, entry)| entry.live.as_ref().is_some_and(|live| live.process.pid() == pid))
-        };
-        let found = has_main(pid).or_else(|| session_of(pid).and_then(has_main));
-        found.map(|(name, _)| name.clone())
+    /// Looks at the memory of every unit that shall be restarted above a threshold.
+    fn weigh(&mut self) {
+        let mut heavy = Vec::new();
+        let mut weighs = false;
+        for (unit, entry) in &self.units {
+            let (Some(live), Some(limit)) = (&entry.live, entry.spec.limits.memory_restart_bytes) else { continue };
+            weighs = true;
+            let bytes = activity::memory_bytes(live.process.pid());
+            if bytes > limit {
+                heavy.push(Event::MemoryHigh {
+                    unit: unit.clone(),
+                    incarnation: Incarnation::new(live.state.incarnation),
+                    bytes,
+                    limit,
+                });
+            }
+        }
+        self.memory_at = weighs.then(|| Instant::now() + self.config.bounds.memory_interval);
+        heavy.into_iter().for_each(|event| self.step(event));
     }
 
-    fn publish(&self) {
-        let units = self.units.iter().filter_map(|(name, entry)| {
-            let status = entry.status(self.core.unit(name)?);
-            Some((name.as_str().to_owned(), std::sync::Arc::new(status)))
-        });
-        let new: BTreeMap<_, _> = units.collect();
+    fn why(&self, unit: &UnitName) -> Option<History> {
+        let now = self.now();
+        let wall_clock = jiff::Timestamp::now();
+        self.core.why(unit).map(|why| History::of(&why, |at| wall_clock - Duration::from_millis(now.ms_since(at))))
+    }
+
+    fn now(&self) -> Now {
+        Now::from_ms(u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Tells what changed: to the snapshot's readers, and to those who wait for one unit.
+    fn publish(&mut self) {
+        let mut changed = self.core.take_changed();
+        changed.append(&mut self.changed);
+        if changed.is_empty() {
+            return;
+        }
+        let new: Vec<(UnitName, Option<UnitStatus>)> =
+            changed.into_iter().map(|unit| (unit.clone(), self.status(&unit))).collect();
+        for (unit, status) in &new {
+            let Some(status) = status.as_ref().filter(|status| is_settled(status.phase)) else { continue };
+            let Some(entry) = self.units.get_mut(unit) else { continue };
+            for reply in entry.waiting.drain(..) {
+                let _ = reply.send(Ok(status.clone()));
+            }
+        }
         self.snapshot.send_if_modified(|old| {
-            let is_changed = **old != new;
-            if is_changed {
-                *old = new.into();
+            let mut is_changed = false;
+            for (unit, status) in new {
+                let before = old.get(unit.as_str());
+                if before.map(Arc::as_ref) == status.as_ref() {
+                    continue;
+                }
+                is_changed = true;
+                // A copy only while a reader holds the last one.
+                let units = Arc::make_mut(old);
+                match status {
+                    Some(status) => drop(units.insert(unit.as_str().to_owned(), Arc::new(status))),
+                    None => drop(units.remove(unit.as_str())),
+                }
             }
             is_changed
         });
     }
+
+    fn status(&self, unit: &UnitName) -> Option<UnitStatus> {
+        let entry = self.units.get(unit)?;
+        let history = self.why(unit).map(|history| history.falls).unwrap_or_default();
+        Some(entry.status(self.core.unit(unit)?, history))
+    }
+}
+
+const fn is_settled(phase: Phase) -> bool {
+    matches!(phase, Phase::Running | Phase::Stopped | Phase::Failed | Phase::Unavailable)
 }
 
 pub(super) fn unknown(unit: &UnitName) -> SupervisorError {
