@@ -39,6 +39,8 @@ pub struct Orders {
     pub restart_generation: u64,
     /// Number of the last retry.
     pub retry_generation: u64,
+    /// Number of the last retry that also forgets the restarts counted.
+    pub forced_generation: u64,
 }
 
 /// A hive that has been seen, and what it shall run.
@@ -129,10 +131,14 @@ impl DesiredState {
         self.orders.entry(id.clone()).or_default().restart_generation = self.counter;
     }
 
-    /// Orders one more try.
-    pub fn order_retry(&mut self, id: &ReplicaId) {
+    /// Orders one more try; with `force`, one that forgets the restarts counted so far.
+    pub fn order_retry(&mut self, id: &ReplicaId, force: bool) {
         self.counter += 1;
-        self.orders.entry(id.clone()).or_default().retry_generation = self.counter;
+        let orders = self.orders.entry(id.clone()).or_default();
+        orders.retry_generation = self.counter;
+        if force {
+            orders.forced_generation = self.counter;
+        }
     }
 
     /// Sets the number of replicas; whether that is a change.
@@ -179,6 +185,7 @@ impl DesiredState {
             desired: self.desired(id, wish),
             restart_generation: orders.restart_generation,
             retry_generation: orders.retry_generation,
+            forced_generation: orders.forced_generation,
         }
     }
 
@@ -197,7 +204,7 @@ const fn by_itself(wish: &Wish) -> Desired {
 #[cfg(test)]
 pub(crate) mod tests {
     use proptest::prelude::*;
-    use rbee_api::assignment::{Engine, RestartSpec};
+    use rbee_api::assignment::{Engine, LimitsSpec, LogSpec, RestartSpec};
 
     use super::*;
     use crate::placement::Standing;
@@ -223,6 +230,13 @@ pub(crate) mod tests {
                     within_ms: 1,
                     reset_after_ms: 1,
                 },
+                depends_on: Vec::new(),
+                limits: LimitsSpec::default(),
+                stale_locks: Vec::new(),
+                log: LogSpec::default(),
+                forking: false,
+                listen: None,
+                watchdog_ms: None,
             },
             model: Some(ModelSpec { name: "m".into(), source: "file:/m.gguf".into(), sha256: None }),
             replicas,

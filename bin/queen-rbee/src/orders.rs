@@ -119,27 +119,28 @@ fn apply_verb(
         // What was killed is down already; killing it again by another name changes nothing.
         Verb::Stop => was_up && state.order(id, wish, Desired::Stopped),
         Verb::Kill => was_up && state.order(id, wish, Desired::Killed),
-        Verb::Start => state.order(id, wish, Desired::Running) || (was_up && start_again(id, view, state)),
+        Verb::Start => state.order(id, wish, Desired::Running) || (was_up && start_again(id, view, state, true)),
         Verb::Restart => {
             state.order(id, wish, Desired::Running);
             state.order_restart(id);
             true
         }
         Verb::Retry => {
+            // One that waits out its back-off need not wait longer.
             let waits = status(id, view).is_some_and(|status| status.phase == Phase::Restarting);
-            if was_up && request.force && waits {
-                state.order_retry(id);
+            if was_up && waits {
+                state.order_retry(id, request.force);
                 return true;
             }
-            state.order(id, wish, Desired::Running) || (was_up && start_again(id, view, state))
+            state.order(id, wish, Desired::Running) || (was_up && start_again(id, view, state, request.force))
         }
     }
 }
 
 /// Orders one more try where nothing brings a replica up by itself any more, though it shall run.
-fn start_again(id: &ReplicaId, view: &View, state: &mut DesiredState) -> bool {
+fn start_again(id: &ReplicaId, view: &View, state: &mut DesiredState, force: bool) -> bool {
     match status(id, view).map(|status| status.phase) {
-        Some(Phase::Failed | Phase::Unavailable | Phase::Stale) => state.order_retry(id),
+        Some(Phase::Failed | Phase::Unavailable | Phase::Stale) => state.order_retry(id, force),
         // Ended by itself, with a policy that leaves it so; unless the hive has not come to it yet.
         Some(Phase::Stopped) if has_applied_all(id, view) => state.order_restart(id),
         _ => return false,

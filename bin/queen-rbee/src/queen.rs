@@ -293,7 +293,7 @@ fn wishes(config: &Config) -> Wishes {
             spec: worker.to_spec(),
             model: worker.model.as_deref().and_then(|model| config.model_spec(model)),
             replicas: worker.replicas,
-            auto_start: by_itself.contains(&name.as_str()),
+            auto_start: by_itself.contains(name.as_str()),
         };
         (name.clone(), wish)
     };

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use daemon_lifecycle::SupervisorError;
 use rbee_hive::pool::PoolError;
 use rbee_hive::run::{Hive, Settings};
+use rbee_hive::source::Source;
 use rbee_runtime::config::{ConfigError, Overrides, Settings as ConfigSettings};
 use rbee_runtime::dirs::Dirs;
 use rbee_runtime::env::Env;
@@ -81,15 +82,20 @@ fn start(args: &RunArgs) -> anyhow::Result<()> {
     let env = Env::read();
     let dirs = Dirs::from_env(&env)?;
     let overrides = Overrides { config: args.config.clone(), ..Overrides::default() };
-    let loaded = ConfigSettings::resolve(&overrides, &env, dirs.config_file()).load()?;
-    let mut config = loaded.config;
-    config.check_profile(args.profile.as_deref())?;
-    config.hive.listen = args.listen.unwrap_or(config.hive.listen);
     if let Some(name) = &args.name {
         anyhow::ensure!(rbee_api::ids::is_valid_name(name), Usage(format!("`{name}` is no name for a hive")));
-        config.hive.name.clone_from(name);
     }
-    config.hive.queen = args.queen.clone().or(config.hive.queen);
+    let mut settings = ConfigSettings::resolve(&overrides, &env, dirs.config_file());
+    // Read again later, from wherever we are then.
+    settings.config_file = std::path::absolute(&settings.config_file).unwrap_or(settings.config_file);
+    let source = Source {
+        settings,
+        profile: args.profile.clone(),
+        listen: args.listen,
+        name: args.name.clone(),
+        queen: args.queen.clone(),
+    };
+    let config = source.read()?;
     dirs.create()?;
     let token = Token::find_or_create(env.rbee_token.as_deref(), &dirs.token_file())?;
     let _log = logging::init(&logging::Options {
@@ -98,7 +104,7 @@ fn start(args: &RunArgs) -> anyhow::Result<()> {
         json: false,
         no_color: env.no_color,
     })?;
-    let settings = Settings { config, profile: args.profile.clone(), dirs, token, path: std::env::var_os("PATH") };
+    let settings = Settings { config, source, dirs, token, path: std::env::var_os("PATH") };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(settings));
     // What still runs then (a download, a log stream) must not hold up our end.

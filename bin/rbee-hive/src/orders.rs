@@ -8,9 +8,11 @@
 //!
 //! A verb outlives restarts of the hive until the config says something new about the same thing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rbee_api::{ApiError, Assignment, Desired, ErrorCode, Phase, ReplicaId, Verb, WorkerAssignment, WorkerRef};
+use rbee_api::{
+    ApiError, Assignment, Desired, ErrorCode, Phase, ReplicaId, Verb, VerbRequest, WorkerAssignment, WorkerRef,
+};
 use serde::{Deserialize, Serialize};
 
 /// Fleet of the assignments that a hive makes for itself.
@@ -68,7 +70,15 @@ impl Orders {
     #[must_use]
     pub fn new(configured: BTreeMap<String, Configured>, stored: Option<&StoredOrders>) -> Self {
         let stored = stored.filter(|stored| stored.assignment.fleet_id == STANDALONE_FLEET);
-        let workers = configured.iter().flat_map(|(name, worker)| replicas(name, worker, stored)).collect();
+        let mut before: BTreeMap<&str, Vec<&WorkerAssignment>> = BTreeMap::new();
+        for worker in stored.iter().flat_map(|stored| &stored.assignment.workers) {
+            before.entry(&worker.id.name).or_default().push(worker);
+        }
+        let of = |(name, worker): (&String, &Configured)| {
+            let then = stored.and_then(|stored| stored.configured.get(name)).copied();
+            replicas(worker, then, before.get(name.as_str()).map(Vec::as_slice).unwrap_or_default())
+        };
+        let workers = configured.iter().flat_map(of).collect();
         let generation = match stored {
             None => 1,
             Some(stored) if stored.assignment.workers == workers => stored.assignment.generation,
@@ -99,13 +109,13 @@ impl Orders {
         &mut self,
         target: &WorkerRef,
         verb: Verb,
-        now: bool,
+        how: &VerbRequest,
         phase: impl Fn(&ReplicaId) -> Phase,
     ) -> Result<Edit, ApiError> {
         let targets = self.targets(target)?;
-        let mut changed = false;
+        let mut changed = matches!(verb, Verb::Start | Verb::Restart | Verb::Retry) && self.start_needed(&target.name);
         for worker in self.assignment.workers.iter_mut().filter(|worker| targets.contains(&worker.id)) {
-            changed |= change(worker, verb, now, phase(&worker.id));
+            changed |= change(worker, verb, how, phase(&worker.id));
         }
         self.assignment.generation += u64::from(changed);
         Ok(Edit { changed, targets, gone: Vec::new() })
@@ -137,6 +147,26 @@ impl Orders {
         self.assignment.generation += u64::from(changed);
         let targets = (0..count).map(|replica| ReplicaId { name: name.to_owned(), replica }).collect();
         Ok(Edit { changed, targets, gone })
+    }
+
+    /// What is started starts what it needs. Returns whether anything needed was not wanted before.
+    fn start_needed(&mut self, name: &str) -> bool {
+        let mut needed: BTreeSet<&str> = BTreeSet::new();
+        let mut open = vec![name];
+        while let Some(name) = open.pop() {
+            for next in self.configured.get(name).into_iter().flat_map(|worker| &worker.template.spec.depends_on) {
+                if needed.insert(next) {
+                    open.push(next);
+                }
+            }
+        }
+        let mut changed = false;
+        let needed = self.assignment.workers.iter_mut().filter(|worker| needed.contains(worker.id.name.as_str()));
+        for worker in needed.filter(|worker| worker.desired != Desired::Running) {
+            worker.desired = Desired::Running;
+            changed = true;
+        }
+        changed
     }
 
     fn targets(&self, target: &WorkerRef) -> Result<Vec<ReplicaId>, ApiError> {
@@ -176,12 +206,7 @@ impl Configured {
     }
 }
 
-fn replicas(name: &str, worker: &Configured, stored: Option<&StoredOrders>) -> Vec<WorkerAssignment> {
-    let of_name = |orders: &StoredOrders| -> Vec<WorkerAssignment> {
-        orders.assignment.workers.iter().filter(|worker| worker.id.name == name).cloned().collect()
-    };
-    let before = stored.map(of_name).unwrap_or_default();
-    let then = stored.and_then(|stored| stored.configured.get(name));
+fn replicas(worker: &Configured, then: Option<ConfiguredThen>, before: &[&WorkerAssignment]) -> Vec<WorkerAssignment> {
     let now = worker.then();
     let count = match then {
         Some(then) if then.replicas == now.replicas => u32::try_from(before.len()).unwrap_or(REPLICAS_MAX),
@@ -194,6 +219,7 @@ fn replicas(name: &str, worker: &Configured, stored: Option<&StoredOrders>) -> V
             if let Some(old) = before.iter().find(|old| old.id.replica == replica) {
                 fresh.restart_generation = old.restart_generation;
                 fresh.retry_generation = old.retry_generation;
+                fresh.forced_generation = old.forced_generation;
                 if keep_desired {
                     fresh.desired = old.desired;
                 }
@@ -203,22 +229,30 @@ fn replicas(name: &str, worker: &Configured, stored: Option<&StoredOrders>) -> V
         .collect()
 }
 
+fn retry(worker: &mut WorkerAssignment, force: bool) {
+    worker.retry_generation += 1;
+    if force {
+        worker.forced_generation = worker.retry_generation;
+    }
+}
+
 /// Whether the verb changed what is wanted of one replica.
-fn change(worker: &mut WorkerAssignment, verb: Verb, now: bool, phase: Phase) -> bool {
+fn change(worker: &mut WorkerAssignment, verb: Verb, how: &VerbRequest, phase: Phase) -> bool {
     // Wanted, yet down for good.
     let gave_up = matches!(phase, Phase::Failed | Phase::Unavailable | Phase::Stopped | Phase::Stale);
     let desired = match verb {
         Verb::Start | Verb::Restart | Verb::Retry => Desired::Running,
         Verb::Kill => Desired::Killed,
-        Verb::Stop if now => Desired::Killed,
+        Verb::Stop if how.now => Desired::Killed,
         Verb::Stop => Desired::Stopped,
     };
     let before = std::mem::replace(&mut worker.desired, desired);
     match verb {
         Verb::Restart => worker.restart_generation += 1,
-        Verb::Start if before == Desired::Running && gave_up => worker.retry_generation += 1,
+        // Whoever starts one that gave up starts afresh; a mere retry counts as one restart more.
+        Verb::Start if before == Desired::Running && gave_up => retry(worker, true),
         Verb::Retry if before == Desired::Running && (gave_up || phase == Phase::Restarting) => {
-            worker.retry_generation += 1;
+            retry(worker, how.force);
         }
         // Down either way.
         Verb::Stop | Verb::Kill if before != Desired::Running && phase == Phase::Stopped => {

@@ -47,8 +47,15 @@ pub enum Operation {
     Start(ReplicaId, Generations),
     /// End it and run it again.
     Restart(ReplicaId, Generations),
-    /// Forget its restart count and try it again, if it has failed.
-    Retry(ReplicaId, Generations),
+    /// Try it again now, if it has failed or waits out its back-off.
+    Retry {
+        /// Which replica.
+        id: ReplicaId,
+        /// The orders that this carries out.
+        generations: Generations,
+        /// Its restart count is forgotten.
+        force: bool,
+    },
 }
 
 /// The orders that an operation carries out.
@@ -58,6 +65,8 @@ pub struct Generations {
     pub restart: u64,
     /// See [`WorkerAssignment::retry_generation`].
     pub retry: u64,
+    /// See [`WorkerAssignment::forced_generation`].
+    pub forced: u64,
 }
 
 impl Operation {
@@ -67,7 +76,7 @@ impl Operation {
         match self {
             Self::Update(worker) | Self::Declare(worker) => &worker.id,
             Self::Remove(id) | Self::Stop(id) | Self::Kill(id) => id,
-            Self::Start(id, _) | Self::Restart(id, _) | Self::Retry(id, _) => id,
+            Self::Start(id, _) | Self::Restart(id, _) | Self::Retry { id, .. } => id,
         }
     }
 
@@ -80,7 +89,7 @@ impl Operation {
             Self::Update(_) => 3,
             Self::Declare(_) => 4,
             Self::Restart(..) => 5,
-            Self::Retry(..) => 6,
+            Self::Retry { .. } => 6,
             Self::Start(..) => 7,
         }
     }
@@ -96,7 +105,8 @@ impl fmt::Display for Operation {
             Self::Declare(_) => "declare",
             Self::Start(..) => "start",
             Self::Restart(..) => "restart",
-            Self::Retry(..) => "retry",
+            Self::Retry { force: false, .. } => "retry",
+            Self::Retry { force: true, .. } => "retry, forced:",
         };
         write!(f, "{word} {}", self.id())
     }
@@ -143,7 +153,8 @@ fn change(wanted: &WorkerAssignment, unit: &ToldUnit, operations: &mut Vec<Opera
                 // A restart by order starts the restart count anew as well: it settles a retry too.
                 operations.push(Operation::Restart(id, generations));
             } else if wanted.retry_generation > told.retry_generation {
-                operations.push(Operation::Retry(id, generations));
+                let force = wanted.forced_generation > told.forced_generation;
+                operations.push(Operation::Retry { id, generations, force });
             }
         }
         (_, Desired::Running) => operations.push(Operation::Start(id, generations)),
@@ -154,7 +165,7 @@ fn change(wanted: &WorkerAssignment, unit: &ToldUnit, operations: &mut Vec<Opera
 }
 
 const fn generations(worker: &WorkerAssignment) -> Generations {
-    Generations { restart: worker.restart_generation, retry: worker.retry_generation }
+    Generations { restart: worker.restart_generation, retry: worker.retry_generation, forced: worker.forced_generation }
 }
 
 impl Told {
@@ -190,6 +201,7 @@ impl Told {
         for unit in self.units.values_mut() {
             unit.worker.restart_generation = 0;
             unit.worker.retry_generation = 0;
+            unit.worker.forced_generation = 0;
         }
     }
 
@@ -226,10 +238,11 @@ impl Told {
             }
             Operation::Start(_, generations)
             | Operation::Restart(_, generations)
-            | Operation::Retry(_, generations) => {
+            | Operation::Retry { generations, .. } => {
                 told.desired = Desired::Running;
                 told.restart_generation = generations.restart;
                 told.retry_generation = generations.retry;
+                told.forced_generation = generations.forced;
             }
         }
     }

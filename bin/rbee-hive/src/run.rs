@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   lock + adopt ─▶ socket ─▶ READY ─▶ serving ──SIGTERM──────────▶ stop workers ─▶ drain API ─▶ gone
-//!                                         └─shutdown keep_children─▶ detach ──────▶ drain API ─▶ gone
+//!                               ▲   │     └─shutdown keep_children─▶ detach ──────▶ drain API ─▶ gone
+//!                               └───┘ SIGHUP: the configuration is read again
 //! ```
 //!
 //! The API answers until the workers are stopped, so that `status` shows them going.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use rbee_api::{Assignment, ControlClient, Desired, ReplicaId, ShutdownRequest, WorkerAssignment};
+use rbee_api::{Assignment, ControlClient, ShutdownRequest};
 use rbee_runtime::binaries;
 use rbee_runtime::config::Config;
 use rbee_runtime::dirs::Dirs;
@@ -23,6 +23,7 @@ use rbee_runtime::http::{AllowedHosts, Drained, serve};
 use rbee_runtime::shutdown::Shutdown;
 use rbee_runtime::token::Token;
 use rbee_runtime::{listen, notify};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
@@ -30,18 +31,20 @@ use worker_lifecycle::{Machine, Programs};
 
 use crate::api::{Api, Owner, router};
 use crate::link::{Identity, Link};
-use crate::orders::{Configured, Orders};
+use crate::orders::Orders;
 use crate::pool::{Pool, PoolConfig};
+use crate::reload::reload;
 use crate::sample::Sampler;
+use crate::source::{Source, configured};
 use crate::state::StateFiles;
 
 /// What a hive is run with.
 #[derive(Debug)]
 pub struct Settings {
-    /// The configuration, with what the command line says over it.
+    /// The configuration, as it was read first.
     pub config: Config,
-    /// Which set of workers starts by itself.
-    pub profile: Option<String>,
+    /// Where it is read again.
+    pub source: Source,
     /// Where everything is.
     pub dirs: Dirs,
     /// What clients must present, and what we present to queen.
@@ -55,6 +58,7 @@ pub struct Settings {
 pub struct Hive {
     url: String,
     pool: Pool,
+    api: Arc<Api>,
     line: Option<Line>,
     requests: mpsc::Receiver<ShutdownRequest>,
     serving: Shutdown,
@@ -71,7 +75,7 @@ impl Hive {
     /// When another hive runs here, the port is taken, or a file cannot be used.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
         let started = Instant::now();
-        let Settings { config, profile, dirs, token, path } = settings;
+        let Settings { config, source, dirs, token, path } = settings;
         let hive = &config.hive;
         let sampler = Sampler::new().context("cannot look at processes")?;
         let files = StateFiles::new(&dirs);
@@ -82,6 +86,7 @@ impl Hive {
             programs: Programs::new(binaries::own_dir(), path.as_deref()),
             token: Some(token.expose().to_owned()),
             cores: sampler.cores(),
+            home: std::env::home_dir(),
         };
         // First of all, since it holds the lock: whoever is second must not touch anything.
         let pool = Pool::open(PoolConfig {
@@ -90,6 +95,8 @@ impl Hive {
             models_dir: dirs.models_dir().to_owned(),
             files: files.clone(),
             ports: hive.ports,
+            workers_max: usize::try_from(hive.workers_max).unwrap_or(usize::MAX),
+            starts_max: hive.starts_max.and_then(|starts| usize::try_from(starts).ok()),
             machine,
         })
         .await?;
@@ -102,7 +109,7 @@ impl Hive {
         let stored = files.load_orders()?;
         let (owner, line) = match &hive.queen {
             None => {
-                let orders = Orders::new(configured(&config, profile.as_deref()), stored.as_ref());
+                let orders = Orders::new(configured(&config, source.profile.as_deref()), stored.as_ref());
                 pool.assign(orders.to_stored()).await?;
                 (Owner::Itself(AsyncMutex::new(orders)), None)
             }
@@ -134,11 +141,14 @@ impl Hive {
             sampler,
             shutdowns,
             shutdown: serving.clone(),
+            source,
+            started_with: hive.clone(),
         };
-        let router = router(Arc::new(api), token, AllowedHosts::new(address, &hive.hosts), body_bytes_max(&config));
+        let api = Arc::new(api);
+        let router = router(Arc::clone(&api), token, AllowedHosts::new(address, &hive.hosts), body_bytes_max(&config));
         let (of_server, drain_timeout) = (serving.clone(), hive.drain_timeout);
         let server = tokio::spawn(async move { serve(listener, router, &of_server, drain_timeout).await });
-        Ok(Self { url, pool, line, requests, serving, server, drain_timeout, files_of_workers })
+        Ok(Self { url, pool, api, line, requests, serving, server, drain_timeout, files_of_workers })
     }
 
     /// Where its API is.
@@ -153,7 +163,17 @@ impl Hive {
     /// When the workers cannot be stopped or left, or the server dies.
     pub async fn keep(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
         let mut broken = None;
+        let mut hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+        let api = Arc::clone(&self.api);
+        let reloads = async {
+            while hangups.recv().await.is_some() {
+                // What came of it stands in the log.
+                let _ = reload(&api).await;
+            }
+            std::future::pending::<std::convert::Infallible>().await
+        };
         let request = tokio::select! {
+            never = reloads => match never {},
             () = shutdown.draining() => ShutdownRequest::default(),
             Some(request) = self.requests.recv() => request,
             ended = &mut self.server => {
@@ -253,24 +273,6 @@ fn clear(folder: &Path) {
     {
         tracing::warn!(folder = %folder.display(), %error, "cannot remove what the workers left");
     }
-}
-
-/// The config's workers; which of them run, its profile and role say.
-fn configured(config: &Config, profile: Option<&str>) -> BTreeMap<String, Configured> {
-    let wanted = config.wanted_workers(profile);
-    let of = |(name, worker): (&String, &rbee_runtime::config::WorkerConfig)| {
-        let runs = wanted.contains(&name.as_str());
-        let template = WorkerAssignment {
-            id: ReplicaId { name: name.clone(), replica: 0 },
-            spec: worker.to_spec(),
-            model: worker.model.as_deref().and_then(|model| config.model_spec(model)),
-            desired: if runs { Desired::Running } else { Desired::Stopped },
-            restart_generation: 0,
-            retry_generation: 0,
-        };
-        (name.clone(), Configured { template, replicas: worker.replicas })
-    };
-    config.worker.iter().map(of).collect()
 }
 
 /// Where others on this machine reach a socket.

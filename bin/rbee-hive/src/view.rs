@@ -45,6 +45,11 @@ pub enum Ahead {
         /// For people.
         note: String,
     },
+    /// Workers that it depends on are not there yet.
+    Waiting {
+        /// Which, and how they are.
+        for_whom: String,
+    },
     /// It cannot be run as ordered.
     Blocked {
         /// Failed or unavailable.
@@ -58,7 +63,11 @@ impl View {
     /// The worker of that name and replica.
     #[must_use]
     pub fn get(&self, id: &ReplicaId) -> Option<&WorkerView> {
-        self.workers.iter().find(|worker| worker.is(id))
+        let found = self.workers.binary_search_by(|worker| {
+            let status = &worker.status;
+            (status.name.as_str(), status.replica).cmp(&(id.name.as_str(), id.replica))
+        });
+        self.workers.get(found.ok()?)
     }
 
     /// The statuses as of now, without samples.
@@ -102,6 +111,8 @@ impl WorkerView {
                 .unwrap_or_default(),
             restart_generation: told.map_or(0, |worker| worker.restart_generation),
             own_engine: orders.is_some_and(|worker| matches!(worker.spec.engine, Engine::Llm { .. })),
+            waits_for: unit.and_then(|unit| unit.is_waiting_for.as_deref()).map(in_our_words),
+            limits: unit.map(|unit| unit.limits_in_force.clone()).unwrap_or_default(),
         };
         let mut blocked = false;
         match ahead {
@@ -118,16 +129,15 @@ impl WorkerView {
                     status.reason = Some(reason.clone());
                 }
             }
-            Some(Ahead::Preparing { .. }) | None => {}
+            Some(Ahead::Waiting { for_whom }) if !is_live => {
+                status.phase = Phase::Starting;
+                status.reason = Some(format!("waits for {for_whom}"));
+                status.waits_for = Some(for_whom.clone());
+            }
+            Some(Ahead::Preparing { .. } | Ahead::Waiting { .. }) | None => {}
         }
         let started_at = unit.and_then(|unit| unit.started_at);
         Self { status, started_at, blocked, desired: wanted.map(|worker| worker.desired) }
-    }
-
-    /// Whether it is that replica.
-    #[must_use]
-    pub fn is(&self, id: &ReplicaId) -> bool {
-        self.status.name == id.name && self.status.replica == id.replica
     }
 
     /// Which replica it is.
@@ -169,7 +179,18 @@ const fn phase(phase: daemon_lifecycle::Phase) -> Phase {
 /// Why it is not running, and while it starts, what it says it is doing.
 fn reason(unit: &UnitStatus) -> Option<String> {
     let says = unit.status_text.as_ref().filter(|_| unit.phase == daemon_lifecycle::Phase::Starting);
-    unit.reason.as_ref().or(says).cloned()
+    unit.reason.as_deref().map(in_our_words).or_else(|| says.cloned())
+}
+
+/// A unit's name in backquotes is a replica's: `cache.0` is `cache/0`.
+pub(crate) fn in_our_words(text: &str) -> String {
+    let word = |(at, part): (usize, &str)| match (at % 2, ReplicaId::from_unit_name(part)) {
+        (1, Some(id)) => format!("`{id}`"),
+        (1, None) => format!("`{part}`"),
+        _ => part.to_owned(),
+    };
+    // An unpaired backquote is text like any other.
+    if text.matches('`').count() % 2 == 1 { text.to_owned() } else { text.split('`').enumerate().map(word).collect() }
 }
 
 const fn shows_log(phase: daemon_lifecycle::Phase) -> bool {
@@ -211,6 +232,18 @@ pub(crate) mod tests {
         assert_eq!(preparing.status.reason.as_deref(), Some("pulling model m: 45%"));
         let blocked = view(Some(&Ahead::Blocked { phase: Phase::Unavailable, reason: "gone".into() }));
         assert_eq!((blocked.status.phase, blocked.blocked), (Phase::Unavailable, true));
+    }
+
+    #[test]
+    fn a_unit_that_is_named_is_a_replica_to_people() {
+        for (text, expected) in [
+            ("its dependency `cache.0` is not running", "its dependency `cache/0` is not running"),
+            ("`a.1`, `b.c` and a.2", "`a/1`, `b.c` and a.2"),
+            ("an odd ` one", "an odd ` one"),
+            ("", ""),
+        ] {
+            assert_eq!(in_our_words(text), expected);
+        }
     }
 
     #[test]

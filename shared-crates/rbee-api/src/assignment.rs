@@ -43,9 +43,12 @@ pub struct WorkerAssignment {
     pub desired: Desired,
     /// Grows with each `worker restart`: a hive that has carried out a smaller number restarts the replica once.
     pub restart_generation: u64,
-    /// Grows with each `worker retry --force`: resets restart counts once.
+    /// Grows with each `worker retry`: a replica that gave up or waits out its back-off is tried again once.
     #[serde(default)]
     pub retry_generation: u64,
+    /// The `retry_generation` of the last `worker retry --force`: that try also forgets the restarts counted.
+    #[serde(default)]
+    pub forced_generation: u64,
 }
 
 /// What a replica shall be.
@@ -95,6 +98,80 @@ pub struct WorkerSpec {
     pub health: Option<HealthSpec>,
     /// When and how often it is restarted.
     pub restart: RestartSpec,
+    /// Names of workers of which every replica on its hive must be ready before it starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<String>,
+    /// What it may use.
+    #[serde(default, skip_serializing_if = "LimitsSpec::is_empty")]
+    pub limits: LimitsSpec,
+    /// Lock files removed before a start when nobody holds them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stale_locks: Vec<String>,
+    /// How its log is kept.
+    #[serde(default)]
+    pub log: LogSpec,
+    /// The command ends and leaves a daemon behind, which writes `pid_file` itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forking: bool,
+    /// A socket (`ADDR:PORT`) that the hive opens, keeps over restarts and passes as `LISTEN_FDS`; `{port}` in it is the
+    /// replica's port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+    /// It must say `WATCHDOG=1` at least this often once it is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watchdog_ms: Option<u64>,
+}
+
+/// What a worker may use; absent fields limit nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LimitsSpec {
+    /// Memory it never gets more than.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_max_bytes: Option<u64>,
+    /// Memory at which it is restarted in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_restart_bytes: Option<u64>,
+    /// Share of processors; 2.0 is two of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<f64>,
+    /// Open files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nofile: Option<u64>,
+    /// Processes and threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nproc: Option<u64>,
+    /// Scheduling niceness, -20 to 19.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nice: Option<i8>,
+    /// Disk access: `low`, `normal` or `high`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io: Option<String>,
+}
+
+impl LimitsSpec {
+    /// Whether it limits nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How a worker's log is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSpec {
+    /// Size at which a new file is begun.
+    pub file_bytes_max: u64,
+    /// Old files kept.
+    pub files_kept: u32,
+    /// Age at which old files go.
+    pub age_max_ms: u64,
+}
+
+impl Default for LogSpec {
+    fn default() -> Self {
+        Self { file_bytes_max: 10 << 20, files_kept: 5, age_max_ms: 7 * 24 * 3_600_000 }
+    }
 }
 
 /// What a worker runs.

@@ -8,7 +8,9 @@ use reqwest::{RequestBuilder, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::control::{LogQuery, ScaleRequest, ShutdownRequest, Verb, VerbReply, VerbRequest};
+use crate::control::{
+    LogQuery, ReloadReply, ReloadRequest, ScaleRequest, ShutdownRequest, Verb, VerbReply, VerbRequest, WhyReply,
+};
 use crate::error::{ErrorBody, ErrorDetail};
 use crate::{Assignment, FleetStatus, Heartbeat, HeartbeatReply, WorkerRef};
 
@@ -129,6 +131,24 @@ impl ControlClient {
         Ok(response
             .bytes_stream()
             .map(move |piece| piece.map_err(|source| ClientError::BrokenAnswer { url: url.clone(), source })))
+    }
+
+    /// How the workers named came to be as they are.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn worker_why(&self, target: &WorkerRef) -> Result<WhyReply, ClientError> {
+        let builder = self.get(&format!("/api/v1/workers/{}/why", target.name)).query(&selector(target));
+        self.json(builder.timeout(Duration::from_secs(10))).await
+    }
+
+    /// Has a hive that stands alone read its configuration anew.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn reload(&self, request: &ReloadRequest) -> Result<ReloadReply, ClientError> {
+        let builder = self.post("/api/v1/reload", request);
+        self.json(builder.timeout(longer_than(request.wait_ms))).await
     }
 
     /// Asks the daemon to end; it answers before it does.

@@ -6,6 +6,8 @@
 //! | `POST /api/v1/workers/{name}/{verb}?replica=&hive=` | [`VerbRequest`] | [`VerbReply`] |
 //! | `POST /api/v1/workers/{name}/scale` | [`ScaleRequest`] | [`VerbReply`] |
 //! | `GET /api/v1/workers/{name}/logs?replica=&hive=&lines=&follow=` | | `text/plain`, streamed |
+//! | `GET /api/v1/workers/{name}/why?replica=&hive=` | | [`WhyReply`] |
+//! | `POST /api/v1/reload` (hive that stands alone) | [`ReloadRequest`] | [`ReloadReply`] |
 //! | `POST /api/v1/shutdown` | [`ShutdownRequest`] | 202; the process ends when all is stopped |
 //! | `POST /api/v1/hives/{name}/heartbeat` (queen) | [`crate::Heartbeat`] | [`crate::HeartbeatReply`] |
 //! | `GET /api/v1/hives/{name}/assignment?fleet=&generation=&wait_ms=` (queen) | | [`crate::Assignment`], or 204 |
@@ -13,6 +15,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::WorkerStatus;
@@ -133,6 +136,87 @@ pub struct WorkerOnHive {
     /// Its status.
     #[serde(flatten)]
     pub worker: WorkerStatus,
+}
+
+/// Body of `reload`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReloadRequest {
+    /// As in [`VerbRequest::wait_ms`]; counts once the file is read and taken.
+    pub wait_ms: u64,
+}
+
+impl Default for ReloadRequest {
+    fn default() -> Self {
+        Self { wait_ms: default_wait_ms() }
+    }
+}
+
+/// What a reload did, by replica (`NAME/REPLICA`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReply {
+    /// New in the file.
+    pub added: Vec<String>,
+    /// Not in the file any more: stopped and forgotten.
+    pub removed: Vec<String>,
+    /// Changed so that another process runs now, or none.
+    pub restarted: Vec<String>,
+    /// Changed in what needs no new process: time limits, probes, policy.
+    pub updated: Vec<String>,
+    /// How many are as they were.
+    pub untouched: usize,
+    /// Keys that changed and are read only when the hive starts.
+    pub needs_hive_restart: Vec<String>,
+}
+
+/// Answer to `why`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct WhyReply {
+    /// The workers named.
+    pub workers: Vec<WorkerWhy>,
+}
+
+/// How one worker came to be as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerWhy {
+    /// Its status now.
+    #[serde(flatten)]
+    pub worker: WorkerOnHive,
+    /// The last times it fell, newest first; a bounded number.
+    pub falls: Vec<WhyFall>,
+}
+
+/// One end of a run: what led to it, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyFall {
+    /// When it began.
+    pub at: Timestamp,
+    /// The run that fell.
+    pub incarnation: u64,
+    /// The whole chain of causes as one sentence, from the worker to the root.
+    pub summary: String,
+    /// The workers of that chain (`NAME/REPLICA`): this one first, then the dependency that pulled it down, and so on.
+    pub chain: Vec<String>,
+    /// How its process ended, once it has.
+    pub ended: Option<String>,
+    /// What came of it.
+    pub outcome: WhyOutcome,
+    /// Since when that is so, where it is settled.
+    pub since: Option<Timestamp>,
+}
+
+/// What came of a fall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhyOutcome {
+    /// Nothing yet: it is ending, waits out its back-off, or waits for what it needs.
+    Pending,
+    /// It runs again.
+    Running,
+    /// It is down.
+    Down,
+    /// It fell again, or was told otherwise, before anything was settled.
+    Overtaken,
 }
 
 /// Which log lines.

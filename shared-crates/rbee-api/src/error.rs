@@ -35,6 +35,8 @@ pub enum ErrorCode {
     ManagedByQueen,
     /// The same thing exists already, or another owner holds it.
     Conflict,
+    /// The configuration makes no sense; nothing changed.
+    InvalidConfig,
     /// Too many requests wait already.
     QueueFull,
     /// The worker ended or failed to get ready.
@@ -59,6 +61,7 @@ impl ErrorCode {
             Self::InvalidRequest
             | Self::InvalidParameter
             | Self::UnsupportedParameter
+            | Self::InvalidConfig
             | Self::ContextLengthExceeded => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::ForbiddenHost => StatusCode::FORBIDDEN,

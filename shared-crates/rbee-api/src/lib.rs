@@ -14,7 +14,9 @@ pub mod status;
 
 pub use assignment::{Assignment, Desired, Heartbeat, HeartbeatReply, ModelSpec, WorkerAssignment, WorkerSpec};
 pub use client::{ClientError, ControlClient};
-pub use control::{LogQuery, ScaleRequest, ShutdownRequest, Verb, VerbReply, VerbRequest};
+pub use control::{
+    LogQuery, ReloadReply, ReloadRequest, ScaleRequest, ShutdownRequest, Verb, VerbReply, VerbRequest, WhyReply,
+};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use ids::{ReplicaId, WorkerRef};
 pub use phase::Phase;

@@ -93,6 +93,12 @@ pub struct WorkerStatus {
     /// Whether it is our own engine: it gets the fleet's token, other commands do not.
     #[serde(default)]
     pub own_engine: bool,
+    /// What it waits for before it can start, such as `cache/0, which is starting`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// The limits set for it, each with how it is kept: by cgroup, by rlimit, or not in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
 }
 
 /// The health body of seed 003.

@@ -118,6 +118,8 @@ fn blank(id: &ReplicaId, phase: Phase, reason: &str) -> WorkerStatus {
         last_log_lines: Vec::new(),
         restart_generation: 0,
         own_engine: false,
+        waits_for: None,
+        limits: Vec::new(),
     }
 }
 

@@ -101,6 +101,8 @@ fn status(assigned: &WorkerAssignment, phase: Phase, incarnation: u64) -> Worker
         last_log_lines: Vec::new(),
         restart_generation: assigned.restart_generation,
         own_engine: true,
+        waits_for: None,
+        limits: Vec::new(),
     }
 }
 

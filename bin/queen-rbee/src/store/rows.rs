@@ -44,8 +44,9 @@ pub(super) fn load(connection: &Connection) -> Result<Option<DesiredState>, Read
     while let Some(row) = rows.next()? {
         state.scaled.insert(row.get(0)?, row.get(1)?);
     }
-    let mut statement =
-        connection.prepare("SELECT worker, replica, desired, restart_generation, retry_generation FROM orders")?;
+    let mut statement = connection.prepare(
+        "SELECT worker, replica, desired, restart_generation, retry_generation, forced_generation FROM orders",
+    )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         state.orders.insert(replica_id(row)?, orders(row)?);
@@ -81,7 +82,7 @@ fn orders(row: &Row<'_>) -> Result<Orders, ReadError> {
     };
     // SQLite's integers are signed; ours count up from 0 one by one and stay far below that.
     let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
-    Ok(Orders { desired, restart_generation: number(3)?, retry_generation: number(4)? })
+    Ok(Orders { desired, restart_generation: number(3)?, retry_generation: number(4)?, forced_generation: number(5)? })
 }
 
 /// Replaces everything by `state`.
@@ -99,13 +100,14 @@ pub(super) fn save(transaction: &Transaction<'_>, state: &DesiredState) -> rusql
             Desired::Killed => "killed",
         });
         transaction.execute(
-            "INSERT INTO orders VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO orders VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
                 id.name,
                 id.replica,
                 desired,
                 orders.restart_generation.cast_signed(),
-                orders.retry_generation.cast_signed()
+                orders.retry_generation.cast_signed(),
+                orders.forced_generation.cast_signed()
             ],
         )?;
     }

@@ -4,7 +4,8 @@ use rusqlite::Connection;
 
 /// Each entry brings a file one version further; the version is the number of entries applied. Never edit an
 /// entry that was released: add one.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     CREATE TABLE scaled (worker TEXT PRIMARY KEY, replicas INTEGER NOT NULL) STRICT;
     CREATE TABLE orders (
@@ -22,7 +23,9 @@ const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (worker, replica)
     ) STRICT;
     CREATE TABLE hive (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
-"];
+",
+    "ALTER TABLE orders ADD COLUMN forced_generation INTEGER NOT NULL DEFAULT 0;",
+];
 
 /// The version this program writes.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;

@@ -18,7 +18,10 @@ fn full_state(fleet_id: &str) -> DesiredState {
     let id = ReplicaId { name: "w".into(), replica: 1 };
     let mut state = DesiredState::new(fleet_id.into());
     state.scaled.insert("w".into(), 2);
-    state.orders.insert(id, Orders { desired: Some(Desired::Killed), restart_generation: 3, retry_generation: 4 });
+    state.orders.insert(
+        id,
+        Orders { desired: Some(Desired::Killed), restart_generation: 3, retry_generation: 4, forced_generation: 4 },
+    );
     state.hives.insert("local".into(), record());
     let wishes = [("w".to_owned(), wish(1))].into();
     let open =

@@ -297,6 +297,8 @@ pub fn worker(assigned: &WorkerAssignment, phase: Phase, port: u16) -> WorkerSta
         last_log_lines: Vec::new(),
         restart_generation: assigned.restart_generation,
         own_engine: true,
+        waits_for: None,
+        limits: Vec::new(),
     }
 }
 

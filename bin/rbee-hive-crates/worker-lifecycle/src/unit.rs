@@ -1,12 +1,16 @@
 //! The daemon that a worker is: command line, socket, proof of readiness, health, policy.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use daemon_lifecycle::{HealthProbe, Launch, Policy, Probe, Readiness, Restart, Spec, StopSignal, UnitSpec};
-use rbee_api::assignment::{Engine, RestartSpec};
-use rbee_api::{WorkerAssignment, WorkerSpec};
+use daemon_lifecycle::{
+    HealthProbe, IoClass, Launch, Limits, LogPolicy, Policy, Probe, Readiness, Restart, Spec, StopSignal, UnitName,
+    UnitSpec,
+};
+use rbee_api::assignment::{Engine, LimitsSpec, RestartSpec};
+use rbee_api::{ReplicaId, WorkerAssignment, WorkerSpec};
 use rbee_runtime::config;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +30,8 @@ pub struct Machine {
     pub token: Option<String>,
     /// Processor cores.
     pub cores: u32,
+    /// What `~/` stands for.
+    pub home: Option<PathBuf>,
 }
 
 /// What was chosen for one replica. Kept with it, so that the same command line comes out after a restart.
@@ -78,13 +84,20 @@ impl UnitError {
 pub fn wants_port(worker: &WorkerAssignment) -> bool {
     let Engine::Command { command } = &worker.spec.engine else { return true };
     let probe = worker.spec.health.as_ref().map(|health| &health.probe);
-    let asks_port = |probe: &String| probe == "tcp" || probe.starts_with("http:") || template::wants_port(probe);
+    // A socket that the hive opens is what is probed, then.
+    let own_socket = worker.spec.listen.is_some();
+    let asks_port =
+        |probe: &String| (!own_socket && (probe == "tcp" || probe.starts_with("http:"))) || template::wants_port(probe);
     worker.model.is_some()
-        || command.iter().chain(worker.spec.env.values()).any(|text| template::wants_port(text))
+        || command
+            .iter()
+            .chain(worker.spec.env.values())
+            .chain(&worker.spec.listen)
+            .any(|text| template::wants_port(text))
         || probe.into_iter().chain([&worker.spec.ready]).any(asks_port)
 }
 
-/// The worker as a daemon.
+/// The worker as a daemon. What it depends on is for the caller to say: it depends on which replicas there are.
 ///
 /// # Errors
 /// [`UnitError`] says what is missing or wrong.
@@ -104,11 +117,15 @@ pub fn unit_spec(worker: &WorkerAssignment, placement: &Placement, machine: &Mac
     for (key, value) in &spec.env {
         launch.env.insert(key.clone(), values.fill(value)?);
     }
-    launch.working_dir = spec.working_dir.as_deref().map(PathBuf::from);
+    launch.working_dir = spec.working_dir.as_deref().map(|dir| path(dir, &values, machine)).transpose()?;
     let mut unit = UnitSpec::new(worker.id.unit_name(), launch);
-    unit.listen = placement.port.filter(|_| is_engine).map(|port| SocketAddr::new(machine.bind_ip, port));
-    // None: the unit's own socket. A foreign command binds its port itself, and by itself on loopback.
-    let address = placement.port.filter(|_| !is_engine).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    unit.listen = match &spec.listen {
+        Some(listen) => Some(parse("listen", &values.fill(listen)?)?),
+        None => placement.port.filter(|_| is_engine).map(|port| SocketAddr::new(machine.bind_ip, port)),
+    };
+    // None: the unit's own socket. Any other command binds its port itself, and by itself on loopback.
+    let binds_itself = unit.listen.is_none();
+    let address = placement.port.filter(|_| binds_itself).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     unit.readiness = match parse::<config::Ready>("ready", &spec.ready)? {
         config::Ready::Notify => Readiness::Notify,
         config::Ready::Started => Readiness::Started,
@@ -121,7 +138,16 @@ pub fn unit_spec(worker: &WorkerAssignment, placement: &Placement, machine: &Mac
             timeout: Duration::from_millis(health.timeout_ms),
         });
     }
-    unit.pid_file = spec.pid_file.as_deref().map(PathBuf::from);
+    unit.watchdog = spec.watchdog_ms.map(Duration::from_millis);
+    unit.pid_file = spec.pid_file.as_deref().map(|file| path(file, &values, machine)).transpose()?;
+    unit.forking = spec.forking;
+    unit.limits = limits(&spec.limits)?;
+    unit.stale_locks = spec.stale_locks.iter().map(|file| path(file, &values, machine)).collect::<Result<_, _>>()?;
+    unit.log = LogPolicy {
+        file_bytes_max: spec.log.file_bytes_max,
+        files_kept: spec.log.files_kept,
+        age_max: Duration::from_millis(spec.log.age_max_ms),
+    };
     unit.stop_signal = parse::<StopSignal>("stop_signal", &spec.stop_signal)?;
     unit.policy = policy(spec)?;
     Ok(unit)
@@ -195,6 +221,42 @@ fn policy(spec: &WorkerSpec) -> Result<Spec, UnitError> {
         stop_timeout_ms: spec.stop_timeout_ms,
         health_failures_max: spec.health.as_ref().map_or(0, |health| health.failures),
         ..Spec::default()
+    })
+}
+
+fn limits(spec: &LimitsSpec) -> Result<Limits, UnitError> {
+    let LimitsSpec { memory_max_bytes, memory_restart_bytes, cpus, nofile, nproc, nice, io } = spec;
+    let io = match io.as_deref() {
+        None => None,
+        Some("low") => Some(IoClass::Low),
+        Some("normal") => Some(IoClass::Normal),
+        Some("high") => Some(IoClass::High),
+        Some(other) => return Err(malformed("limits.io", other)),
+    };
+    Ok(Limits {
+        memory_max_bytes: *memory_max_bytes,
+        memory_restart_bytes: *memory_restart_bytes,
+        cpus: *cpus,
+        nofile: *nofile,
+        nproc: *nproc,
+        nice: *nice,
+        io,
+    })
+}
+
+/// The units that a worker depends on: every replica, among those there are, of each worker it names.
+#[must_use]
+pub fn depends_on(names: &[String], there_are: &BTreeMap<&str, Vec<&ReplicaId>>) -> Vec<UnitName> {
+    let replicas = names.iter().filter_map(|name| there_are.get(name.as_str())).flatten();
+    replicas.map(|id| UnitName::new(&id.unit_name())).collect()
+}
+
+/// A path as the config says it, `~/` and the known words filled in.
+fn path(text: &str, values: &Values<'_>, machine: &Machine) -> Result<PathBuf, UnitError> {
+    let filled = values.fill(text)?;
+    Ok(match (filled.strip_prefix("~/"), &machine.home) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(filled),
     })
 }
 

@@ -2,7 +2,9 @@
 
 mod logs;
 mod metrics;
+mod reload;
 mod verbs;
+mod why;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -12,6 +14,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
 use rbee_api::{ApiError, ErrorCode, FleetStatus, Health, HiveStatus, Phase, ShutdownRequest, WorkerStatus};
+use rbee_runtime::config::HiveConfig;
 use rbee_runtime::http::{AllowedHosts, finish, require_token};
 use rbee_runtime::shutdown::Shutdown;
 use rbee_runtime::token::Token;
@@ -20,6 +23,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use crate::orders::Orders;
 use crate::pool::Pool;
 use crate::sample::Sampler;
+use crate::source::Source;
 
 /// Who decides what this hive runs.
 #[derive(Debug)]
@@ -49,6 +53,10 @@ pub struct Api {
     pub shutdowns: mpsc::Sender<ShutdownRequest>,
     /// When streams shall end.
     pub shutdown: Shutdown,
+    /// Where the configuration is read again.
+    pub source: Source,
+    /// What `[hive]` said when we started.
+    pub started_with: HiveConfig,
 }
 
 /// The whole API behind its layers.
@@ -57,7 +65,9 @@ pub fn router(api: Arc<Api>, token: Token, hosts: AllowedHosts, body_bytes_max: 
         .route("/api/v1/status", get(status))
         .route("/api/v1/workers/{name}/scale", post(verbs::scale))
         .route("/api/v1/workers/{name}/logs", get(logs::logs))
+        .route("/api/v1/workers/{name}/why", get(why::why))
         .route("/api/v1/workers/{name}/{verb}", post(verbs::verb))
+        .route("/api/v1/reload", post(reload::reload))
         .route("/api/v1/shutdown", post(shutdown))
         .route("/metrics", get(metrics::metrics))
         .with_state(api);

@@ -18,14 +18,14 @@ use crate::orders::{Edit, Orders};
 use crate::settle::{Goal, settled};
 
 /// No answer waits longer, whatever the request says.
-const WAIT_MS_MAX: u64 = 3_600_000;
+pub(super) const WAIT_MS_MAX: u64 = 3_600_000;
 
 /// Which of the workers of that name.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Selector {
-    replica: Option<u32>,
-    hive: Option<String>,
+    pub(super) replica: Option<u32>,
+    pub(super) hive: Option<String>,
 }
 
 pub(super) async fn verb(
@@ -39,10 +39,10 @@ pub(super) async fn verb(
     api.check_hive(selector.hive.as_deref())?;
     let request: VerbRequest = parse(&body)?;
     let target = WorkerRef { hive: None, name: valid(name)?, replica: selector.replica };
-    let view = api.pool.view();
+    let (view, how) = (api.pool.view(), request.clone());
     let (edit, goal) = order(&api, move |orders| {
         let phase = |id: &_| view.borrow().get(id).map_or(Phase::Stopped, |worker| worker.status.phase);
-        orders.verb(&target, verb, request.now, phase)
+        orders.verb(&target, verb, &how, phase)
     })
     .await?;
     reply(&api, edit, goal, request.wait_ms).await

@@ -35,20 +35,50 @@ fn verbs_change_what_is_wanted_and_only_then_the_generation() {
     ];
     for (before, verb, phase, changed, after) in cases {
         let mut orders = Orders::new(configured(1, before), None);
-        let edit = orders.verb(&target("w"), verb, false, |_| phase).unwrap();
+        let edit = orders.verb(&target("w"), verb, &VerbRequest::default(), |_| phase).unwrap();
         assert_eq!((edit.changed, desired(&orders)), (changed, vec![after]), "{before:?} {verb} {phase}");
         assert_eq!(orders.assignment().generation, 1 + u64::from(changed));
     }
 }
 
+/// HIVE-16
+#[test]
+fn only_a_forced_retry_and_a_start_forget_the_restarts_counted() {
+    for (verb, force, forced) in [(Verb::Retry, false, 0), (Verb::Retry, true, 1), (Verb::Start, false, 1)] {
+        let mut orders = Orders::new(configured(1, Desired::Running), None);
+        let how = VerbRequest { force, ..VerbRequest::default() };
+        orders.verb(&target("w"), verb, &how, |_| Phase::Failed).unwrap();
+        let worker = &orders.assignment().workers[0];
+        assert_eq!((worker.retry_generation, worker.forced_generation), (1, forced), "{verb} {force}");
+    }
+}
+
+/// HIVE-12
+#[test]
+fn what_is_started_starts_what_it_needs() {
+    let mut all = BTreeMap::new();
+    for (name, needs) in [("api", &["cache"][..]), ("cache", &["disk"]), ("disk", &[]), ("other", &[])] {
+        let mut template = worker(name, 0, Desired::Stopped);
+        template.spec.depends_on = needs.iter().map(|name| (*name).to_owned()).collect();
+        all.insert(name.to_owned(), Configured { template, replicas: 1 });
+    }
+    let mut orders = Orders::new(all, None);
+    let edit = orders.verb(&target("api"), Verb::Start, &VerbRequest::default(), |_| Phase::Stopped).unwrap();
+    assert_eq!((edit.changed, edit.targets.len()), (true, 1));
+    use Desired::{Running, Stopped};
+    assert_eq!(desired(&orders), [Running, Running, Running, Stopped]);
+}
+
 #[test]
 fn only_the_replica_named_is_meant() {
     let mut orders = Orders::new(configured(3, Desired::Running), None);
-    let edit = orders.verb(&target("w/1"), Verb::Stop, true, |_| Phase::Running).unwrap();
+    let edit = orders
+        .verb(&target("w/1"), Verb::Stop, &VerbRequest { now: true, ..VerbRequest::default() }, |_| Phase::Running)
+        .unwrap();
     assert_eq!(edit.targets, [ReplicaId { name: "w".into(), replica: 1 }]);
     assert_eq!(desired(&orders), [Desired::Running, Desired::Killed, Desired::Running]);
     for text in ["w/3", "v"] {
-        let error = orders.verb(&target(text), Verb::Stop, false, |_| Phase::Running).unwrap_err();
+        let error = orders.verb(&target(text), Verb::Stop, &VerbRequest::default(), |_| Phase::Running).unwrap_err();
         assert_eq!(error.code, ErrorCode::WorkerNotFound, "{text}");
     }
 }
@@ -69,8 +99,8 @@ fn scale_adds_removes_and_remembers_down_to_none() {
 #[test]
 fn verbs_outlive_a_restart_until_the_config_says_something_new() {
     let mut orders = Orders::new(configured(2, Desired::Running), None);
-    orders.verb(&target("w/0"), Verb::Stop, false, |_| Phase::Running).unwrap();
-    orders.verb(&target("w/1"), Verb::Restart, false, |_| Phase::Running).unwrap();
+    orders.verb(&target("w/0"), Verb::Stop, &VerbRequest::default(), |_| Phase::Running).unwrap();
+    orders.verb(&target("w/1"), Verb::Restart, &VerbRequest::default(), |_| Phase::Running).unwrap();
     let text = serde_json::to_string(&orders.to_stored()).unwrap();
     let stored: StoredOrders = serde_json::from_str(&text).unwrap();
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use daemon_lifecycle::{StopMode, SupervisorError, UnitSpec};
+use daemon_lifecycle::{StopMode, SupervisorError};
 use rbee_api::{Phase, ReplicaId};
 
 use super::prepare::chain;
@@ -19,7 +19,7 @@ impl Task {
             self.tell(operation).await;
         }
         let (runs, declarations): (Vec<_>, Vec<_>) = rest.into_iter().partition(|operation| {
-            matches!(operation, Operation::Start(..) | Operation::Restart(..) | Operation::Retry(..))
+            matches!(operation, Operation::Start(..) | Operation::Restart(..) | Operation::Retry { .. })
         });
         let refused = self.declare(declarations, &runs).await;
         for operation in runs.into_iter().filter(|operation| !refused.contains(operation.id())) {
@@ -42,9 +42,7 @@ impl Task {
                 return refused;
             }
             self.write_units();
-            let stays = |id: &ReplicaId| self.told.get(id).is_some_and(|unit| !unit.removing);
-            let set = self.units.iter().filter(|(id, _)| stays(id)).map(|(_, unit)| unit.spec.clone()).collect();
-            match self.supervisor.apply(set).await {
+            match self.supervisor.apply(self.declared_set()).await {
                 Ok(()) => return refused,
                 Err(SupervisorError::InvalidSpec { unit, reason }) => {
                     let id = ReplicaId::from_unit_name(&unit).filter(|id| !refused.contains(id));
@@ -73,7 +71,7 @@ impl Task {
         let mut changed = false;
         for id in ids {
             let Some(Preparation { stage: Stage::Ready(unit), .. }) = self.preparations.get(&id) else { continue };
-            let same = |known: &Unit| is_same(&known.spec, &unit.spec);
+            let same = |known: &Unit| known.spec == unit.spec;
             changed |= !self.units.get(&id).is_some_and(same);
             self.units.insert(id, (**unit).clone());
         }
@@ -93,7 +91,7 @@ impl Task {
             Operation::Stop(_) => self.supervisor.stop(&unit, StopMode::Graceful).await,
             Operation::Start(..) => self.supervisor.start(&unit).await,
             Operation::Restart(..) => self.supervisor.restart(&unit).await,
-            Operation::Retry(..) => self.supervisor.retry(&unit, true).await,
+            Operation::Retry { force, .. } => self.supervisor.retry(&unit, *force).await,
             Operation::Declare(_) | Operation::Update(_) | Operation::Remove(_) => Ok(()),
         };
         match told {
@@ -118,15 +116,4 @@ impl Task {
             tracing::error!(error = &error as &dyn std::error::Error, "a crash now would cost the workers' adoption");
         }
     }
-}
-
-/// Whether declaring `b` after `a` would change nothing.
-fn is_same(a: &UnitSpec, b: &UnitSpec) -> bool {
-    a.launch == b.launch
-        && a.listen == b.listen
-        && a.readiness == b.readiness
-        && a.health == b.health
-        && a.pid_file == b.pid_file
-        && a.stop_signal == b.stop_signal
-        && a.policy == b.policy
 }

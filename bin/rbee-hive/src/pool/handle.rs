@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use daemon_lifecycle::{LogFollower, StopMode, Supervisor, SupervisorError};
+use daemon_lifecycle::{History, LogFollower, StopMode, Supervisor, SupervisorError};
 use rbee_api::ReplicaId;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -64,6 +64,17 @@ impl Pool {
     /// When it never ran, or its log cannot be read.
     pub async fn follow(&self, id: &ReplicaId, lines: usize) -> Result<LogFollower, SupervisorError> {
         self.supervisor.follow(&id.unit_name(), lines).await
+    }
+
+    /// Why a replica is where it is; nothing of one that the supervisor does not know.
+    ///
+    /// # Errors
+    /// When the supervisor was closed before.
+    pub async fn why(&self, id: &ReplicaId) -> Result<Option<History>, SupervisorError> {
+        match self.supervisor.why(&id.unit_name()).await {
+            Err(SupervisorError::UnknownUnit { .. }) => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     /// The longest that any worker may take to end.

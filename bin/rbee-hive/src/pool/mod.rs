@@ -12,13 +12,15 @@
 //! with the same ports.
 
 mod carry_out;
+mod dependencies;
 mod handle;
 mod open;
 mod prepare;
 mod system_ports;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use daemon_lifecycle::{Snapshot, Supervisor, UnitSpec, UnitStatus};
 use model_store::ModelStore;
@@ -55,6 +57,8 @@ struct Task {
     units: BTreeMap<ReplicaId, Unit>,
     ports: PortTable,
     preparations: BTreeMap<ReplicaId, Preparation>,
+    /// Replicas that wait for others to be known to the supervisor, and for whom.
+    held: BTreeMap<ReplicaId, Ahead>,
     next_ticket: Ticket,
     stopping: bool,
     reports: mpsc::Sender<Report>,
@@ -84,11 +88,19 @@ enum Stage {
     Ready(Box<Unit>),
 }
 
+/// Looking at a thousand workers anew for every one that starts would cost more than starting them: between two looks
+/// it rests so many times as long as the last one took.
+const REST_FACTOR: u32 = 8;
+/// So old the view may get, however long a look takes.
+const REST_MAX: Duration = Duration::from_millis(250);
+
 impl Task {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut reports: mpsc::Receiver<Report>) {
         loop {
+            let began = Instant::now();
             self.reconcile().await;
             self.publish();
+            let rest = (began.elapsed() * REST_FACTOR).min(REST_MAX);
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => self.obey(command).await,
@@ -96,7 +108,7 @@ impl Task {
                     None => return,
                 },
                 Some(report) = reports.recv() => self.take_report(report),
-                changed = self.snapshot.changed() => if changed.is_err() {
+                changed = rested(rest, &mut self.snapshot) => if changed.is_err() {
                     return;
                 },
             }
@@ -133,6 +145,7 @@ impl Task {
         }
         self.forget_gone();
         self.prepare(&wanted.workers);
+        self.held = self.held_back(&wanted.workers);
         let operations = reconcile::plan(&self.tellable(&wanted.workers), &self.told);
         if !operations.is_empty() {
             self.carry_out(operations).await;
@@ -141,10 +154,12 @@ impl Task {
 
     /// Units that were being removed and have no process any more.
     fn forget_gone(&mut self) {
-        let snapshot = self.snapshot.borrow_and_update().clone();
-        let is_gone = |id: &ReplicaId| !snapshot.contains_key(&id.unit_name());
-        let removing = self.told.units().filter(|unit| unit.removing).map(|unit| unit.worker.id.clone());
-        let gone: Vec<ReplicaId> = removing.filter(is_gone).collect();
+        let gone: Vec<ReplicaId> = {
+            let snapshot = self.snapshot.borrow_and_update();
+            let is_gone = |id: &ReplicaId| !snapshot.contains_key(&id.unit_name());
+            let removing = self.told.units().filter(|unit| unit.removing).map(|unit| unit.worker.id.clone());
+            removing.filter(is_gone).collect()
+        };
         for id in &gone {
             self.told.removed(id);
             self.units.remove(id);
@@ -158,10 +173,13 @@ impl Task {
 
     /// Begins what new orders need, and calls off what nobody wants any more.
     fn prepare(&mut self, wanted: &[WorkerAssignment]) {
-        let wanted: Vec<_> =
-            wanted.iter().filter(|worker| worker.desired == Desired::Running && !self.told.is_as(worker)).collect();
-        self.preparations.retain(|_, preparation| wanted.contains(&&preparation.worker));
-        for worker in wanted {
+        let wanted: BTreeMap<_, _> = wanted
+            .iter()
+            .filter(|worker| worker.desired == Desired::Running && !self.told.is_as(worker))
+            .map(|worker| (&worker.id, worker))
+            .collect();
+        self.preparations.retain(|id, preparation| wanted.get(id).is_some_and(|worker| **worker == preparation.worker));
+        for worker in wanted.into_values() {
             if !self.preparations.contains_key(&worker.id) {
                 let preparation = self.begin(worker);
                 self.preparations.insert(worker.id.clone(), preparation);
@@ -224,7 +242,7 @@ impl Task {
 
     fn port(&mut self, id: &ReplicaId) -> Result<u16, String> {
         let status = self.status(id);
-        let is_live = status.as_ref().is_some_and(|unit| is_live(&unit));
+        let is_live = status.as_ref().is_some_and(|unit| is_live(unit));
         if let Some(port) = self.ports.get(id).filter(|_| is_live) {
             // Busy, and by the worker itself.
             return Ok(port);
@@ -246,8 +264,8 @@ impl Task {
             return told.map(|told| WorkerAssignment { desired: worker.desired, ..told.clone() });
         }
         match self.preparations.get(&worker.id).map(|preparation| &preparation.stage) {
-            None | Some(Stage::Ready(_)) => Some(worker.clone()),
-            Some(Stage::Ahead(_) | Stage::NoPort(_)) => told.cloned(),
+            None | Some(Stage::Ready(_)) if !self.held.contains_key(&worker.id) => Some(worker.clone()),
+            _ => told.cloned(),
         }
     }
 
@@ -256,16 +274,14 @@ impl Task {
     }
 
     fn publish(&self) {
-        let snapshot = self.snapshot.borrow().clone();
+        let snapshot = self.snapshot.borrow();
         let wanted: BTreeMap<_, _> = self.wanted.iter().flat_map(|a| &a.workers).map(|w| (&w.id, w)).collect();
         let told = self.told.units().map(|unit| &unit.worker.id);
-        let mut ids: Vec<&ReplicaId> = wanted.keys().copied().chain(told).collect();
-        ids.sort_unstable();
-        ids.dedup();
+        let ids: BTreeSet<&ReplicaId> = wanted.keys().copied().chain(told).collect();
         let workers = ids.into_iter().map(|id| {
             let ahead = match self.preparations.get(id).map(|preparation| &preparation.stage) {
                 Some(Stage::Ahead(ahead) | Stage::NoPort(ahead)) => Some(ahead),
-                Some(Stage::Ready(_)) | None => None,
+                Some(Stage::Ready(_)) | None => self.held.get(id),
             };
             let unit = snapshot.get(&id.unit_name()).map(Arc::as_ref);
             WorkerView::new(id, wanted.get(id).copied(), &self.told, unit, ahead, self.ports.get(id))
@@ -277,10 +293,17 @@ impl Task {
             stop_timeout_ms_max: self.told.units().map(|unit| unit.worker.spec.stop_timeout_ms).max().unwrap_or(0),
             workers: Arc::new(workers.collect()),
         };
+        drop(snapshot);
         self.view.send_if_modified(|view| {
             let changed = *view != next;
             *view = next;
             changed
         });
     }
+}
+
+/// Resolves at the next change, not before the rest is over.
+async fn rested(rest: Duration, snapshot: &mut watch::Receiver<Snapshot>) -> Result<(), watch::error::RecvError> {
+    tokio::time::sleep(rest).await;
+    snapshot.changed().await
 }

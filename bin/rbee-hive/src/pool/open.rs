@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use worker_lifecycle::ports::PortTable;
 use worker_lifecycle::{Machine, unit_spec};
 
+use super::dependencies::with_dependencies;
 use super::{Pool, Task, Unit};
 use crate::reconcile::Told;
 use crate::state::{StateError, StateFiles, UnitRecord};
@@ -32,6 +33,10 @@ pub struct PoolConfig {
     pub files: StateFiles,
     /// Ports that workers may have.
     pub ports: PortRange,
+    /// Workers that are taken at most.
+    pub workers_max: usize,
+    /// Workers that may be on their way up at once; absent: as many as the cores suggest.
+    pub starts_max: Option<usize>,
     /// Facts for the workers' command lines.
     pub machine: Machine,
 }
@@ -63,8 +68,12 @@ impl Pool {
     /// See [`PoolError`].
     pub async fn open(config: PoolConfig) -> Result<Self, PoolError> {
         let failed = |source| PoolError::Supervisor { source };
-        let supervisor =
-            Supervisor::open(SupervisorConfig::new(&config.run_dir, &config.log_dir)).await.map_err(failed)?;
+        let mut supervising = SupervisorConfig::new(&config.run_dir, &config.log_dir);
+        supervising.bounds.units_max = config.workers_max;
+        if let Some(starts_max) = config.starts_max {
+            supervising.bounds.starts_max = starts_max;
+        }
+        let supervisor = Supervisor::open(supervising).await.map_err(failed)?;
         let records = config.files.load_units().map_err(|source| PoolError::State { source })?;
         let restored = restore(&supervisor, records.units, &config.machine).await.map_err(failed)?;
         let ports = restored.iter().filter_map(|(id, (_, unit))| Some((id.clone(), unit.placement.port?)));
@@ -93,6 +102,7 @@ impl Pool {
             units,
             ports,
             preparations: BTreeMap::new(),
+            held: BTreeMap::new(),
             next_ticket: 0,
             stopping: false,
             reports,
@@ -120,7 +130,9 @@ async fn restore(
         }
     }
     loop {
-        let set = restored.values().map(|(_, unit): &(_, Unit)| unit.spec.clone()).collect();
+        let set = with_dependencies(
+            restored.values().map(|(record, unit): &(UnitRecord, Unit)| (&record.worker, &unit.spec)),
+        );
         match supervisor.apply(set).await {
             Err(SupervisorError::InvalidSpec { unit, reason }) => {
                 tracing::error!(unit, reason, "cannot be taken over");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use rbee_api::assignment::{Engine, RestartSpec};
+use rbee_api::assignment::{Engine, LimitsSpec, LogSpec, RestartSpec};
 use rbee_api::{Assignment, WorkerSpec};
 
 use super::*;
@@ -29,11 +29,19 @@ pub(crate) fn worker(name: &str, replica: u32, desired: Desired) -> WorkerAssign
                 within_ms: 1,
                 reset_after_ms: 1,
             },
+            depends_on: Vec::new(),
+            limits: LimitsSpec::default(),
+            stale_locks: Vec::new(),
+            log: LogSpec::default(),
+            forking: false,
+            listen: None,
+            watchdog_ms: None,
         },
         model: None,
         desired,
         restart_generation: 0,
         retry_generation: 0,
+        forced_generation: 0,
     }
 }
 
@@ -59,7 +67,7 @@ fn told(workers: &[WorkerAssignment]) -> Told {
 fn every_change_of_one_replica_has_its_operations() {
     use Desired::{Killed, Running, Stopped};
     type Edit = fn(&mut WorkerAssignment);
-    let cases: [(Desired, Edit, &[&str]); 14] = [
+    let cases: [(Desired, Edit, &[&str]); 15] = [
         (Running, |_| {}, &[]),
         (Stopped, |_| {}, &[]),
         (Running, |w| w.desired = Stopped, &["stop w/0"]),
@@ -68,6 +76,14 @@ fn every_change_of_one_replica_has_its_operations() {
         (Killed, |w| w.desired = Running, &["start w/0"]),
         (Running, |w| w.restart_generation = 1, &["restart w/0"]),
         (Running, |w| w.retry_generation = 1, &["retry w/0"]),
+        (
+            Running,
+            |w| {
+                w.retry_generation = 2;
+                w.forced_generation = 2;
+            },
+            &["retry, forced: w/0"],
+        ),
         (Stopped, |w| w.restart_generation = 1, &[]),
         (Running, |w| w.spec.stop_timeout_ms = 9, &["update w/0"]),
         (Stopped, |w| w.spec.working_dir = Some("/".into()), &["update w/0"]),

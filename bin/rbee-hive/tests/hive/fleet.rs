@@ -86,6 +86,7 @@ fn sleeper(name: &str, edit: impl Fn(&mut WorkerAssignment)) -> WorkerAssignment
         desired: Desired::Running,
         restart_generation: 0,
         retry_generation: 0,
+        forced_generation: 0,
     };
     edit(&mut worker);
     worker

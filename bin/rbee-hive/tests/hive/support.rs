@@ -11,8 +11,10 @@ use rbee_api::client::ClientError;
 use rbee_api::error::ErrorDetail;
 use rbee_api::{ControlClient, Phase, Verb, VerbReply, VerbRequest, WorkerStatus};
 use rbee_hive::run::{Hive, Settings};
-use rbee_runtime::config::Config;
+use rbee_hive::source::Source;
+use rbee_runtime::config::{Overrides, Settings as ConfigSettings};
 use rbee_runtime::dirs::Dirs;
+use rbee_runtime::env::Env;
 use rbee_runtime::shutdown::Shutdown;
 use rbee_runtime::token::Token;
 use tokio::task::JoinHandle;
@@ -66,10 +68,13 @@ impl Home {
     pub(crate) async fn try_start(&self) -> anyhow::Result<Running> {
         let dirs = Dirs::under(self.path());
         dirs.create()?;
-        let config = Config::load(&self.config_file())?;
+        let flags = Overrides { config: Some(self.config_file()), ..Overrides::default() };
+        let settings = ConfigSettings::resolve(&flags, &Env::default(), self.config_file());
+        let source = Source { settings, profile: None, listen: None, name: None, queen: None };
+        let config = source.read()?;
         let token = Token::parse(TOKEN, "test")?;
         let path = Some("/usr/bin:/bin".into());
-        let hive = Hive::start(Settings { config, profile: None, dirs, token, path }).await?;
+        let hive = Hive::start(Settings { config, source, dirs, token, path }).await?;
         let client = client(hive.url());
         let shutdown = Shutdown::new();
         let of_task = shutdown.clone();

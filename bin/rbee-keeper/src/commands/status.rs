@@ -184,6 +184,8 @@ fn orphan(state_file: &Path) -> Option<WorkerStatus> {
         last_log_lines: Vec::new(),
         restart_generation: 0,
         own_engine: false,
+        waits_for: None,
+        limits: Vec::new(),
     })
 }
 

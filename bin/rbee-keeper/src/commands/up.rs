@@ -1,5 +1,7 @@
 //! `up`: models, then queen (or the hive alone), then every worker that is wanted, then the tree.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::try_join_all;
 use rbee_api::{Phase, Verb, VerbRequest, WorkerRef};
 use rbee_runtime::config::{Config, Loaded};
@@ -37,7 +39,8 @@ pub(super) async fn run(context: &Context, profile: Option<&str>) -> Result<Exit
     }
     context.dirs.create()?;
     context.token_or_new()?;
-    let wanted = if hive_here { config.wanted_workers(profile) } else { Vec::new() };
+    let wanted = if hive_here { config.wanted_workers(profile) } else { BTreeSet::new() };
+    let wanted: Vec<&str> = wanted.into_iter().collect();
     model::fetch_for(context, &config, &wanted).await?;
     if queen_here {
         let (pid, changed) = queen::start(context, &config).await?;

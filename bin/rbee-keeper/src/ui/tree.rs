@@ -165,6 +165,8 @@ mod tests {
             last_log_lines: Vec::new(),
             restart_generation: 0,
             own_engine: true,
+            waits_for: None,
+            limits: Vec::new(),
         }
     }
 

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use rbee_api::ids::is_valid_name;
 
+use super::dependencies;
 use super::document::Document;
+use super::limits;
 use super::problem::did_you_mean;
 use super::schema::{Config, WorkerConfig};
-use super::values::Ready;
+use super::values::{Ready, StopSignal};
 
 /// Most replicas of one worker; each is a process.
 pub const REPLICAS_MAX: u32 = 256;
@@ -28,6 +30,7 @@ pub(super) fn check(config: &Config, document: &mut Document<'_>) {
         check_worker(config, name, worker, &key, document);
         check_bounds(worker, &key, document);
     }
+    dependencies::check(config, document);
     check_profiles(config, document);
 }
 
@@ -47,6 +50,15 @@ fn check_daemons(config: &Config, document: &mut Document<'_>) {
         if value.as_u64() == 0 {
             document.problem(key, format!("`{key}` must not be 0"), None);
         }
+    }
+    let replicas: u64 = config.worker.values().map(|worker| u64::from(worker.replicas)).sum();
+    if replicas > u64::from(hive.workers_max) {
+        let message =
+            format!("the workers have {replicas} replicas together, `hive.workers_max` allows {}", hive.workers_max);
+        document.problem("hive.workers_max", message, None);
+    }
+    if hive.starts_max == Some(0) {
+        document.problem("hive.starts_max", "`hive.starts_max` must not be 0: nothing could start", None);
     }
     if let Some(url) = &hive.queen {
         let sound = url.parse::<http::Uri>().is_ok_and(|uri| {
@@ -116,17 +128,60 @@ fn check_worker(config: &Config, name: &str, worker: &WorkerConfig, key: &str, d
             );
         }
     }
-    for dependency in &worker.depends_on {
-        let at = format!("{key}.depends_on");
-        if dependency == name {
-            document.problem(&at, format!("worker `{name}` depends on itself"), None);
-        } else if !config.worker.contains_key(dependency) {
-            let hint = did_you_mean(dependency, config.worker.keys().map(String::as_str));
-            document.problem(&at, format!("worker `{name}` depends on the unknown worker `{dependency}`"), hint);
-        }
-    }
+    check_process(name, worker, key, document);
     if worker.command.is_none() && matches!(worker.ready, Some(Ready::Probe(super::Probe::Unix { .. }))) {
         document.problem(&format!("{key}.ready"), "our engine listens on no unix socket", None);
+    }
+}
+
+/// What a process of any command can be asked for.
+fn check_process(name: &str, worker: &WorkerConfig, key: &str, document: &mut Document<'_>) {
+    let at = |field: &str| format!("{key}.{field}");
+    if worker.stop_signal == StopSignal::Kill {
+        let message =
+            format!("`{}` cannot be `KILL`: that asks nothing, it ends everything at once", at("stop_signal"));
+        let hint = "what is still there after `stop_timeout` is killed in any case".to_owned();
+        document.problem(&at("stop_signal"), message, Some(hint));
+    }
+    if let Some(file) = &worker.pid_file
+        && worker.replicas > 1
+        && !file.to_string_lossy().contains("{replica}")
+    {
+        let message = format!("the {} replicas of worker `{name}` cannot share one PID file", worker.replicas);
+        document.problem(&at("pid_file"), message, Some("put `{replica}` into it".to_owned()));
+    }
+    let own =
+        [("forking", worker.forking), ("listen", worker.listen.is_some()), ("watchdog", worker.watchdog.is_some())];
+    if worker.command.is_none() {
+        for (field, _) in own.into_iter().filter(|(_, set)| *set) {
+            document.problem(
+                &at(field),
+                format!("`{field}` of worker `{name}` is for a `command`, not for our engine"),
+                None,
+            );
+        }
+    }
+    if worker.forking && worker.pid_file.is_none() {
+        let message = format!("worker `{name}` is `forking`, but no `pid_file` says where its daemon writes its PID");
+        document.problem(&at("forking"), message, None);
+    }
+    if worker.forking && (worker.listen.is_some() || worker.watchdog.is_some()) {
+        let message = format!("worker `{name}` is `forking`: a socket or a watchdog would not reach its daemon");
+        document.problem(&at("forking"), message, None);
+    }
+    if let Some(listen) = &worker.listen
+        && listen.replace("{port}", "1").parse::<std::net::SocketAddr>().is_err()
+    {
+        let message = format!("`{listen}` is no address to listen on");
+        document.problem(&at("listen"), message, Some("write it like `127.0.0.1:{port}`".to_owned()));
+    }
+    if let Some(listen) = &worker.listen
+        && worker.replicas > 1
+        && !listen.contains("{port}")
+        && !listen.ends_with(":0")
+    {
+        let message = format!("the {} replicas of worker `{name}` cannot all listen on {listen}", worker.replicas);
+        document.problem(&at("listen"), message, Some("write it like `127.0.0.1:{port}`".to_owned()));
     }
 }
 
@@ -143,7 +198,9 @@ fn check_bounds(worker: &WorkerConfig, key: &str, document: &mut Document<'_>) {
     if let Some(threads) = worker.threads {
         within(document, "threads", threads, 1, 1024);
     }
-    for (field, value) in [("start_timeout", worker.start_timeout), ("idle_ttl", worker.idle_ttl)] {
+    let optional =
+        [("start_timeout", worker.start_timeout), ("idle_ttl", worker.idle_ttl), ("watchdog", worker.watchdog)];
+    for (field, value) in optional {
         if let Some(value) = value {
             not_zero(document, &at(field), value);
         }
@@ -155,20 +212,10 @@ fn check_bounds(worker: &WorkerConfig, key: &str, document: &mut Document<'_>) {
         within(document, "health.failures", health.failures, 1, 1000);
     }
     let restart = &worker.restart;
-    not_zero(document, &at("restart.backoff_min"), restart.backoff_min);
     not_zero(document, &at("restart.within"), restart.within);
     not_zero(document, &at("restart.reset_after"), restart.reset_after);
     ordered(document, &at("restart"), ("backoff_min", restart.backoff_min), ("backoff_max", restart.backoff_max));
-    let limits = &worker.limits;
-    if let (Some(soft), Some(hard)) = (limits.memory_restart, limits.memory_max) {
-        ordered(document, &at("limits"), ("memory_restart", soft), ("memory_max", hard));
-    }
-    if limits.cpus.is_some_and(|cpus| !cpus.is_finite() || cpus <= 0.0) {
-        document.problem(&at("limits.cpus"), format!("`{}` must be above 0", at("limits.cpus")), None);
-    }
-    if limits.nice.is_some_and(|nice| !(-20..=19).contains(&nice)) {
-        document.problem(&at("limits.nice"), format!("`{}` must be -20 to 19", at("limits.nice")), None);
-    }
+    limits::check(&worker.limits, &at("limits"), document);
     not_zero(document, &at("log.max_age"), worker.log.max_age);
     if worker.log.max_size.as_u64() == 0 {
         document.problem(&at("log.max_size"), format!("`{}` must not be 0", at("log.max_size")), None);

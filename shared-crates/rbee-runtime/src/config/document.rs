@@ -17,7 +17,7 @@ const PROBLEMS_MAX: usize = 50;
 
 /// One text and what is wrong in it so far.
 pub(super) struct Document<'t> {
-    text: &'t str,
+    starts: LineStarts,
     tree: Option<Spanned<DeTable<'t>>>,
     lines: BTreeMap<String, usize>,
     problems: Vec<Problem>,
@@ -26,12 +26,13 @@ pub(super) struct Document<'t> {
 impl<'t> Document<'t> {
     /// Parses the text; syntax errors become problems.
     pub(super) fn read(text: &'t str) -> Self {
+        let starts = LineStarts::of(text);
         let (tree, errors) = DeTable::parse_recoverable(text);
         let problems: Vec<Problem> = errors
             .iter()
             .take(PROBLEMS_MAX)
             .map(|error| Problem {
-                line: error.span().map(|span| line_at(text, span.start)),
+                line: error.span().map(|span| starts.line_at(span.start)),
                 key: String::new(),
                 message: format!("not TOML: {}", error.message()),
                 hint: None,
@@ -41,9 +42,9 @@ impl<'t> Document<'t> {
         // With broken syntax the recovered tree is guesswork: report the syntax alone.
         let tree = problems.is_empty().then_some(tree);
         if let Some(tree) = &tree {
-            index_lines(text, "", tree.get_ref(), &mut lines);
+            index_lines(&starts, "", tree.get_ref(), &mut lines);
         }
-        Self { text, tree, lines, problems }
+        Self { starts, tree, lines, problems }
     }
 
     /// Reads the tree as a `T`; what does not fit becomes a problem and is left out.
@@ -57,7 +58,7 @@ impl<'t> Document<'t> {
             let place = error.span().and_then(|span| locate(tree.get_ref(), &span));
             let key = place.as_deref().map(|path| path.join(".")).unwrap_or_default();
             self.problems.push(Problem {
-                line: error.span().map(|span| line_at(self.text, span.start)),
+                line: error.span().map(|span| self.starts.line_at(span.start)),
                 ..describe(error.message(), key)
             });
             strike_out(tree.get_mut(), &place?);
@@ -68,6 +69,11 @@ impl<'t> Document<'t> {
     /// Records that the value at `key` makes no sense.
     pub(super) fn problem(&mut self, key: &str, message: impl Into<String>, hint: Option<String>) {
         self.problems.push(Problem { line: self.line_of(key), key: key.to_owned(), message: message.into(), hint });
+    }
+
+    /// Whether enough is wrong: what costs time to find out about one more mistake need not be found out.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.len() >= PROBLEMS_MAX
     }
 
     /// Everything found, in the order of lines.
@@ -142,16 +148,26 @@ fn strike_out(tree: &mut DeTable<'_>, path: &[String]) {
     }
 }
 
-fn index_lines(text: &str, prefix: &str, tree: &DeTable<'_>, lines: &mut BTreeMap<String, usize>) {
+fn index_lines(starts: &LineStarts, prefix: &str, tree: &DeTable<'_>, lines: &mut BTreeMap<String, usize>) {
     for (key, value) in tree.iter() {
         let path = if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
-        lines.insert(path.clone(), line_at(text, key.span().start));
         if let DeValue::Table(table) = value.get_ref() {
-            index_lines(text, &path, table, lines);
+            index_lines(starts, &path, table, lines);
         }
+        lines.insert(path, starts.line_at(key.span().start));
     }
 }
 
-fn line_at(text: &str, offset: usize) -> usize {
-    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+/// Where each line begins.
+struct LineStarts(Vec<usize>);
+
+impl LineStarts {
+    fn of(text: &str) -> Self {
+        Self(std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect())
+    }
+
+    /// The line, counted from 1, that the byte at `offset` is in.
+    fn line_at(&self, offset: usize) -> usize {
+        self.0.partition_point(|start| *start <= offset)
+    }
 }

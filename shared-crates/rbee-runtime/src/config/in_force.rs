@@ -1,7 +1,7 @@
 //! Keys that are understood and checked but do nothing yet. `config check` says so rather than let a user
 //! believe in a limit that is not there.
 
-use super::schema::{Config, LimitsConfig, LogConfig};
+use super::schema::Config;
 
 /// A key that is set and has no effect in this version.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -14,19 +14,7 @@ impl Config {
     /// The keys set to something that this version does not carry out.
     #[must_use]
     pub fn not_in_force(&self) -> Vec<NotInForce> {
-        let of_worker = |(name, worker): (&String, &super::WorkerConfig)| {
-            [
-                ("depends_on", !worker.depends_on.is_empty()),
-                ("idle_ttl", worker.idle_ttl.is_some()),
-                ("stale_locks", !worker.stale_locks.is_empty()),
-                ("limits", worker.limits != LimitsConfig::default()),
-                ("log", worker.log != LogConfig::default()),
-            ]
-            .into_iter()
-            .filter(|(_, set)| *set)
-            .map(|(key, _)| NotInForce { key: format!("worker.{name}.{key}") })
-            .collect::<Vec<_>>()
-        };
-        self.worker.iter().flat_map(of_worker).collect()
+        let with_ttl = self.worker.iter().filter(|(_, worker)| worker.idle_ttl.is_some());
+        with_ttl.map(|(name, _)| NotInForce { key: format!("worker.{name}.idle_ttl") }).collect()
     }
 }

@@ -6,8 +6,10 @@
 //! ```
 
 mod check;
+mod dependencies;
 mod document;
 mod in_force;
+mod limits;
 mod problem;
 mod schema;
 mod settings;

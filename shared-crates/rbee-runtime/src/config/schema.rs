@@ -112,6 +112,11 @@ pub struct HiveConfig {
     /// How long requests in flight may take to end when it stops. Default 30 s.
     #[serde(with = "duration")]
     pub drain_timeout: Duration,
+    /// Workers that may be on their way up at once, so that twenty model loads do not begin in the same second.
+    /// Absent: twice the cores, at least 4. A worker that is `started` as soon as it is spawned holds no place.
+    pub starts_max: Option<u32>,
+    /// Replicas that it takes at most, all workers together. Default 16384.
+    pub workers_max: u32,
 }
 
 impl Default for HiveConfig {
@@ -126,6 +131,8 @@ impl Default for HiveConfig {
             hosts: Vec::new(),
             max_body: ByteSize::mib(1),
             drain_timeout: Duration::from_secs(30),
+            starts_max: None,
+            workers_max: 16_384,
         }
     }
 }
@@ -165,8 +172,16 @@ pub struct WorkerConfig {
     pub env: BTreeMap<String, String>,
     /// Working folder. Absent: the hive's.
     pub working_dir: Option<PathBuf>,
-    /// PID file. Absent: in the run folder.
+    /// PID file. Absent: in the run folder. With `forking`: where the command itself writes its daemon's.
     pub pid_file: Option<PathBuf>,
+    /// The command ends and leaves a daemon behind, whose PID it writes to `pid_file`.
+    pub forking: bool,
+    /// A socket that the hive opens, keeps over restarts and passes on as `LISTEN_FDS`: `ADDR:PORT`, where `{port}` is
+    /// a port of the hive's range.
+    pub listen: Option<String>,
+    /// It must say `WATCHDOG=1` over `sd_notify` at least this often; absent: it need not.
+    #[serde(with = "optional_duration")]
+    pub watchdog: Option<Duration>,
     /// Profiles it belongs to, besides those of `[profiles]` that name it.
     pub profiles: Vec<String>,
     /// Workers that must be ready before it starts.
@@ -210,6 +225,9 @@ impl Default for WorkerConfig {
             env: BTreeMap::new(),
             working_dir: None,
             pid_file: None,
+            forking: false,
+            listen: None,
+            watchdog: None,
             profiles: Vec::new(),
             depends_on: Vec::new(),
             auto_start: None,
@@ -323,6 +341,18 @@ pub enum IoClass {
     Normal,
     /// Before everybody else.
     High,
+}
+
+impl IoClass {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+        }
+    }
 }
 
 /// `limits = { … }`; absent keys limit nothing.

@@ -17,6 +17,10 @@ fn problems(text: &str) -> Vec<Problem> {
     }
 }
 
+fn wanted<'c>(config: &'c Config, profile: Option<&str>) -> Vec<&'c str> {
+    config.wanted_workers(profile).into_iter().collect()
+}
+
 /// The problems of `text`, one a line.
 fn complaints(text: &str) -> String {
     problems(text).iter().map(|p| p.to_string() + "\n").collect()
@@ -77,7 +81,11 @@ fn every_key_of_the_contract_is_taken() {
     assert_eq!(config.worker["api"].limits.memory_max.unwrap().as_u64(), 4 << 30);
     assert_eq!(config.worker["api"].ready, Some(Ready::Notify));
     let not_yet: Vec<String> = config.not_in_force().into_iter().map(|k| k.key).collect();
-    assert!(not_yet.contains(&"worker.api.limits".to_owned()), "{not_yet:?}");
+    assert_eq!(not_yet, ["worker.smollm2.idle_ttl"]);
+    let spec = config.worker["api"].to_spec();
+    assert_eq!((spec.limits.memory_max_bytes, spec.limits.io.as_deref()), (Some(4 << 30), Some("low")));
+    assert_eq!((spec.depends_on, spec.stale_locks), (vec!["cache".to_owned()], vec!["~/.lotus/repo.lock".to_owned()]));
+    assert_eq!((spec.log.files_kept, spec.log.age_max_ms), (5, 7 * 24 * 3_600_000));
 }
 
 #[test]
@@ -91,7 +99,7 @@ fn what_is_written_is_read_back() {
 fn the_built_in_text_is_sound_and_changes_no_default() {
     let config = parse(DEFAULT_TEXT);
     assert_eq!(Config::built_in().unwrap(), config);
-    assert_eq!(config.wanted_workers(None), ["smollm2"]);
+    assert_eq!(wanted(&config, None), ["smollm2"]);
     assert!(config.starts_queen() && config.starts_hive());
     assert!(config.not_in_force().is_empty());
     assert_eq!(config.queen, super::QueenConfig::default());
@@ -187,6 +195,84 @@ fn references_must_resolve() {
     parse("[worker.a]\ncommand = [\"x\", \"{\\\"json\\\": {\\\"a\\\": 1}}\", \"{date}\"]");
 }
 
+/// CONF-06
+#[test]
+fn dependencies_must_exist_and_lead_nowhere_back() {
+    let text = |depends: &[(&str, &[&str])]| {
+        depends
+            .iter()
+            .map(|(name, on)| format!("[worker.{name}]\ncommand = [\"x\"]\ndepends_on = {on:?}\n"))
+            .collect::<String>()
+    };
+    let found = complaints(&text(&[("a", &["b"]), ("b", &["c"]), ("c", &["a"])]));
+    assert_eq!(found, "dependencies form a cycle: a → b → c → a at rbee.toml:3\n");
+    let found = complaints(&text(&[("api", &["cahce"]), ("cache", &[])]));
+    assert_eq!(found, "worker `api` depends on the unknown worker `cahce` at rbee.toml:3; did you mean `cache`?\n");
+    let two = complaints(&text(&[("a", &["b"]), ("b", &["a"]), ("c", &["d", "a"]), ("d", &["c"])]));
+    assert_eq!(two.lines().count(), 2, "{two}");
+    parse(&text(&[("a", &["b", "c"]), ("b", &["c"]), ("c", &[])]));
+    let none =
+        complaints("[worker.a]\ncommand = [\"x\"]\nreplicas = 0\n[worker.b]\ncommand = [\"x\"]\ndepends_on = [\"a\"]");
+    assert!(none.contains("depends on `a`, which has no replicas at rbee.toml:6"), "{none}");
+}
+
+/// CONF-04
+#[test]
+fn impossible_numbers_have_their_own_words_and_their_line() {
+    for (line, expected) in [
+        ("limits = { memory_restart = \"2GiB\", memory_max = \"1GiB\" }", "is not below `memory_max`"),
+        ("limits = { memory_max = \"4KiB\" }", "nothing runs in less than 1.0 MiB"),
+        ("limits = { cpus = 0.0 }", "`worker.a.limits.cpus` is 0: it must be 0.01 or more"),
+        ("limits = { cpus = -1.5 }", "it must be 0.01 or more"),
+        ("limits = { nice = 20 }", "`worker.a.limits.nice` is 20: it must be -20 to 19"),
+        ("limits = { nofile = 2 }", "it must be 16 or more"),
+        ("limits = { nproc = 0 }", "nothing could run"),
+        ("stop_signal = \"KILL\"", "cannot be `KILL`: that asks nothing"),
+        ("stop_signal = \"TREM\"", "did you mean `TERM`?"),
+        ("watchdog = \"0s\"", "`worker.a.watchdog` must not be 0"),
+        ("health = { timeout = \"0s\" }", "`worker.a.health.timeout` must not be 0"),
+        ("log = { max_size = 0 }", "`worker.a.log.max_size` must not be 0"),
+        ("forking = true", "no `pid_file` says where"),
+        ("listen = \"nowhere\"", "`nowhere` is no address to listen on"),
+        ("replicas = 257", "must be 0 to 256, not 257"),
+        ("replicas = -1", "bad value of `worker.a.replicas`"),
+    ] {
+        let found = complaints(&format!("[worker.a]\ncommand = [\"x\"]\n{line}\n"));
+        assert!(found.contains(expected) && found.contains("rbee.toml:3"), "{line}\n{found}");
+    }
+    let shared = complaints("[worker.a]\ncommand = [\"x\"]\nreplicas = 2\npid_file = \"/x\"\n");
+    assert!(shared.contains("cannot share one PID file at rbee.toml:4"), "{shared}");
+    let many = complaints("[hive]\nworkers_max = 1\nstarts_max = 0\n[worker.a]\ncommand = [\"x\"]\nreplicas = 2");
+    assert!(many.contains("2 replicas together") && many.contains("starts_max` must not be 0"), "{many}");
+}
+
+/// CONF-07
+#[test]
+fn ten_thousand_workers_cost_no_more_each_than_a_thousand() {
+    let text = |count: usize| -> String {
+        let one = |n: usize| {
+            let needs = if n == 0 { String::new() } else { format!("\"w{}\"", n - 1) };
+            format!("[worker.w{n}]\ncommand = [\"sleep\", \"1\"]\ndepends_on = [{needs}]\nprofiles = [\"p\"]\n")
+        };
+        (0..count).map(one).collect()
+    };
+    // Counted, not timed: a chain this long would end a walk that calls itself, and a line search from the start
+    // for every key would take minutes.
+    let config = parse(&text(10_000));
+    assert_eq!(config.wanted_workers(Some("p")).len(), 10_000);
+    let wrong = text(10_000).replace("\"sleep\"", "\"sleep\", \"{prot}\"");
+    assert_eq!(problems(&wrong).len(), 10_000);
+}
+
+#[test]
+fn what_is_needed_is_started_too() {
+    let config = parse(
+        "[worker.api]\ncommand = [\"x\"]\ndepends_on = [\"cache\"]\n[worker.cache]\ncommand = [\"x\"]\nauto_start = false\n\
+         [worker.other]\ncommand = [\"x\"]\n[profiles]\nsmall = [\"api\"]\n",
+    );
+    assert_eq!(wanted(&config, Some("small")), ["api", "cache"]);
+}
+
 #[test]
 fn roles_profiles_and_auto_start_choose_what_starts() {
     let text = |head: &str| {
@@ -203,7 +289,7 @@ fn roles_profiles_and_auto_start_choose_what_starts() {
         ("profile = \"small\"", Some("big"), vec!["a", "b", "c"]),
         ("role = \"leecher\"", None, vec!["c"]),
     ] {
-        assert_eq!(parse(&text(head)).wanted_workers(profile), expected, "{head} {profile:?}");
+        assert_eq!(wanted(&parse(&text(head)), profile), expected, "{head} {profile:?}");
     }
     let worker = parse("role = \"worker\"");
     assert_eq!((worker.role, worker.starts_queen(), worker.starts_hive()), (Role::Worker, false, true));

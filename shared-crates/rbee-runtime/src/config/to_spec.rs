@@ -1,12 +1,13 @@
 //! From the file's tables to what is told to a hive: which workers, and each with its defaults filled in.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rbee_api::ModelSpec;
-use rbee_api::assignment::{Engine, HealthSpec, RestartSpec, WorkerSpec};
+use rbee_api::assignment::{Engine, HealthSpec, LimitsSpec, LogSpec, RestartSpec, WorkerSpec};
 
 use super::problem::did_you_mean;
-use super::schema::{Config, HealthConfig, Role, WorkerConfig};
+use super::schema::{Config, HealthConfig, LimitsConfig, LogConfig, Role, WorkerConfig};
 use super::values::{Probe, Ready};
 
 /// Start time-out of our engine, which reads a model of some gigabytes first.
@@ -69,23 +70,20 @@ impl Config {
     }
 
     /// The workers that start by themselves: those of the profile (all, without one), each overridden by its
-    /// own `auto_start`. A leecher starts only what says `auto_start = true`.
+    /// own `auto_start`, and what they depend on. A leecher starts only what says `auto_start = true`.
     #[must_use]
-    pub fn wanted_workers(&self, profile: Option<&str>) -> Vec<&str> {
+    pub fn wanted_workers(&self, profile: Option<&str>) -> BTreeSet<&str> {
         let profile = profile.or(self.profile.as_deref());
-        self.worker
-            .iter()
-            .filter(|(name, worker)| {
-                worker.auto_start.unwrap_or(self.role != Role::Leecher && self.in_profile(name, worker, profile))
-            })
-            .map(|(name, _)| name.as_str())
-            .collect()
-    }
-
-    fn in_profile(&self, name: &str, worker: &WorkerConfig, profile: Option<&str>) -> bool {
-        let Some(profile) = profile else { return true };
-        let listed = self.profiles.get(profile).is_some_and(|members| members.iter().any(|m| m == "*" || m == name));
-        listed || worker.profiles.iter().any(|p| p == profile)
+        let listed: BTreeSet<&str> =
+            profile.and_then(|name| self.profiles.get(name)).into_iter().flatten().map(String::as_str).collect();
+        let in_profile = |name: &str, worker: &WorkerConfig| {
+            let Some(profile) = profile else { return true };
+            listed.contains("*") || listed.contains(name) || worker.profiles.iter().any(|p| p == profile)
+        };
+        let wanted = self.worker.iter().filter(|(name, worker)| {
+            worker.auto_start.unwrap_or(self.role != Role::Leecher && in_profile(name, worker))
+        });
+        self.with_dependencies(wanted.map(|(name, _)| name.as_str()))
     }
 
     /// The model called `name`, as it is told to a hive.
@@ -142,6 +140,13 @@ impl WorkerConfig {
                 within_ms: millis(self.restart.within),
                 reset_after_ms: millis(self.restart.reset_after),
             },
+            depends_on: self.depends_on.clone(),
+            limits: self.limits.to_spec(),
+            stale_locks: self.stale_locks.iter().map(|file| file.to_string_lossy().into_owned()).collect(),
+            log: self.log.to_spec(),
+            forking: self.forking,
+            listen: self.listen.clone(),
+            watchdog_ms: self.watchdog.map(millis),
         }
     }
 
@@ -156,6 +161,26 @@ impl WorkerConfig {
 
     fn health_or_default(&self) -> Option<HealthConfig> {
         self.health.clone().or_else(|| self.is_engine().then(HealthConfig::default))
+    }
+}
+
+impl LimitsConfig {
+    fn to_spec(&self) -> LimitsSpec {
+        LimitsSpec {
+            memory_max_bytes: self.memory_max.map(|size| size.as_u64()),
+            memory_restart_bytes: self.memory_restart.map(|size| size.as_u64()),
+            cpus: self.cpus,
+            nofile: self.nofile,
+            nproc: self.nproc,
+            nice: self.nice,
+            io: self.io.map(|class| class.as_str().to_owned()),
+        }
+    }
+}
+
+impl LogConfig {
+    fn to_spec(&self) -> LogSpec {
+        LogSpec { file_bytes_max: self.max_size.as_u64(), files_kept: self.keep, age_max_ms: millis(self.max_age) }
     }
 }
 

@@ -1,9 +1,8 @@
 //! What workers of both kinds become.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use rbee_api::assignment::HealthSpec;
+use rbee_api::assignment::{HealthSpec, LimitsSpec, LogSpec};
 use rbee_api::{Desired, ModelSpec, ReplicaId};
 
 use super::*;
@@ -30,11 +29,19 @@ fn worker(engine: Engine, model: bool) -> WorkerAssignment {
                 within_ms: 4,
                 reset_after_ms: 5,
             },
+            depends_on: Vec::new(),
+            limits: LimitsSpec::default(),
+            stale_locks: Vec::new(),
+            log: LogSpec::default(),
+            forking: false,
+            listen: None,
+            watchdog_ms: None,
         },
         model: model.then(|| ModelSpec { name: "m".into(), source: "file:/m.gguf".into(), sha256: None }),
         desired: Desired::Running,
         restart_generation: 0,
         retry_generation: 0,
+        forced_generation: 0,
     }
 }
 
@@ -53,6 +60,7 @@ fn machine(folder: &Path) -> Machine {
         programs: Programs::new(Some(folder.to_owned()), None),
         token: Some("secret".into()),
         cores: 8,
+        home: Some("/home/u".into()),
     }
 }
 
@@ -102,6 +110,52 @@ fn any_other_command_is_filled_in_and_never_sees_the_token() {
     assert_eq!((unit.stop_signal, unit.pid_file), (StopSignal::Int, Some("/run/x.pid".into())));
     assert_eq!(unit.policy.restart.policy, Policy::OnFailure);
     assert_eq!((unit.policy.start_timeout_ms, unit.policy.health_failures_max), (1_000, 5));
+}
+
+/// HIVE-11
+#[test]
+fn limits_locks_log_socket_and_watchdog_reach_the_unit() {
+    let mut worker = worker(command(&["serve"]), false);
+    worker.spec.limits =
+        LimitsSpec { cpus: Some(1.5), nofile: Some(64), io: Some("low".into()), ..LimitsSpec::default() };
+    worker.spec.stale_locks = vec!["~/.lotus/repo.lock".into(), "{run_dir}/{replica}.lock".into()];
+    worker.spec.log = LogSpec { file_bytes_max: 7, files_kept: 2, age_max_ms: 3_000 };
+    worker.spec.listen = Some("127.0.0.1:{port}".into());
+    worker.spec.watchdog_ms = Some(500);
+    worker.spec.pid_file = Some("{run_dir}/{name}.{replica}.pid".into());
+    worker.spec.forking = true;
+    assert!(wants_port(&worker));
+    let unit = unit_spec(&worker, &placement(), &machine(Path::new("/x"))).unwrap();
+    assert_eq!((unit.limits.cpus, unit.limits.nofile, unit.limits.io), (Some(1.5), Some(64), Some(IoClass::Low)));
+    assert_eq!(unit.stale_locks, [Path::new("/home/u/.lotus/repo.lock"), Path::new("/run/w/1.lock")]);
+    assert_eq!((unit.log.file_bytes_max, unit.log.files_kept, unit.log.age_max), (7, 2, Duration::from_secs(3)));
+    assert_eq!(unit.listen, Some("127.0.0.1:7855".parse().unwrap()));
+    assert_eq!(unit.watchdog, Some(Duration::from_millis(500)));
+    assert_eq!((unit.forking, unit.pid_file.as_deref()), (true, Some(Path::new("/run/w/w.1.pid"))));
+    assert_eq!(
+        unit.readiness,
+        Readiness::Probe(Probe::Http { address: None, path: "/health".into() }),
+        "its own socket"
+    );
+    worker.spec.limits.io = Some("fast".into());
+    let error = unit_spec(&worker, &placement(), &machine(Path::new("/x"))).unwrap_err();
+    assert_eq!(error.to_string(), "`limits.io` cannot be `fast`");
+}
+
+/// HIVE-12
+#[test]
+fn a_name_means_all_its_replicas() {
+    let ids = [("a", 0), ("a", 1), ("b", 0)].map(|(name, replica)| ReplicaId { name: name.into(), replica });
+    let mut there_are: BTreeMap<&str, Vec<&ReplicaId>> = BTreeMap::new();
+    for id in &ids {
+        there_are.entry(&id.name).or_default().push(id);
+    }
+    let names = |needs: &[&str]| {
+        let needs: Vec<String> = needs.iter().map(|name| (*name).to_owned()).collect();
+        depends_on(&needs, &there_are).iter().map(|unit| unit.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&["a", "b"]), ["a.0", "a.1", "b.0"]);
+    assert_eq!(names(&["c"]), [""; 0]);
 }
 
 #[test]

@@ -1,0 +1,102 @@
+//! Where a hive's configuration comes from, so that it can be read again while it runs.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use rbee_api::{Desired, ReplicaId, WorkerAssignment};
+use rbee_runtime::config::{Config, HiveConfig, Settings, WorkerConfig};
+
+use crate::orders::Configured;
+
+/// The file, and what the command line says over it.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Which file.
+    pub settings: Settings,
+    /// Which set of workers starts by itself, over `profile`.
+    pub profile: Option<String>,
+    /// Address to listen on, over `[hive] listen`.
+    pub listen: Option<SocketAddr>,
+    /// Name in the fleet, over `[hive] name`.
+    pub name: Option<String>,
+    /// Queen's URL, over `[hive] queen`.
+    pub queen: Option<String>,
+}
+
+impl Source {
+    /// Reads the file, now.
+    ///
+    /// # Errors
+    /// When it cannot be read or makes no sense, or the profile is not in it.
+    pub fn read(&self) -> anyhow::Result<Config> {
+        let mut config = self.settings.load()?.config;
+        config.check_profile(self.profile.as_deref())?;
+        config.hive.listen = self.listen.unwrap_or(config.hive.listen);
+        if let Some(name) = &self.name {
+            config.hive.name.clone_from(name);
+        }
+        config.hive.queen = self.queen.clone().or(config.hive.queen);
+        Ok(config)
+    }
+
+    /// Reads the file off the threads that others need.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    pub async fn read_again(&self) -> anyhow::Result<Config> {
+        let source = self.clone();
+        tokio::task::spawn_blocking(move || source.read()).await.context("reading broke off")?
+    }
+}
+
+/// The config's workers; which of them run, its profile and role say.
+#[must_use]
+pub fn configured(config: &Config, profile: Option<&str>) -> BTreeMap<String, Configured> {
+    let wanted = config.wanted_workers(profile);
+    let of = |(name, worker): (&String, &WorkerConfig)| {
+        let runs = wanted.contains(name.as_str());
+        let template = WorkerAssignment {
+            id: ReplicaId { name: name.clone(), replica: 0 },
+            spec: worker.to_spec(),
+            model: worker.model.as_deref().and_then(|model| config.model_spec(model)),
+            desired: if runs { Desired::Running } else { Desired::Stopped },
+            restart_generation: 0,
+            retry_generation: 0,
+            forced_generation: 0,
+        };
+        (name.clone(), Configured { template, replicas: worker.replicas })
+    };
+    config.worker.iter().map(of).collect()
+}
+
+/// Keys of `[hive]` that say something else now and are read only at the start.
+#[must_use]
+pub fn needs_restart(started_with: &HiveConfig, now: &HiveConfig) -> Vec<String> {
+    let keys = [
+        ("name", started_with.name != now.name),
+        ("listen", started_with.listen != now.listen),
+        ("queen", started_with.queen != now.queen),
+        ("ports", started_with.ports != now.ports),
+        ("labels", started_with.labels != now.labels),
+        ("hosts", started_with.hosts != now.hosts),
+        ("max_body", started_with.max_body != now.max_body),
+        ("drain_timeout", started_with.drain_timeout != now.drain_timeout),
+        ("starts_max", started_with.starts_max != now.starts_max),
+        ("workers_max", started_with.workers_max != now.workers_max),
+    ];
+    keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| format!("hive.{key}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_only_at_the_start_is_named() {
+        let before = HiveConfig::default();
+        assert_eq!(needs_restart(&before, &before), [""; 0]);
+        let after = HiveConfig { starts_max: Some(3), queen: Some("http://x".into()), ..before.clone() };
+        assert_eq!(needs_restart(&before, &after), ["hive.queen", "hive.starts_max"]);
+    }
+}
