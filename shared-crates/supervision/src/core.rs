@@ -173,9 +173,13 @@ impl Core {
 
     fn declare(&mut self, now: Now, unit: UnitName, spec: Spec, last: Incarnation, out: &mut Vec<Action>) {
         self.removing.remove(&unit);
+        let former = self.graph.needs(&unit).to_vec();
         self.graph.set_needs(&unit, &spec.depends_on);
         if self.units.contains_key(&unit) {
-            return self.with(&unit, |u| u.redeclare(now, spec, out));
+            self.with(&unit, |u| u.redeclare(now, spec, out));
+            // It may have waited for one that it does not need any more, and such a one for it.
+            self.touched.push_back((unit, false));
+            return self.release(now, &former, out);
         }
         self.changed.insert(unit.clone());
         self.units.insert(unit.clone(), Unit::new(unit, spec, last, self.seed));
@@ -204,9 +208,16 @@ impl Core {
         }
     }
 
+    /// Who has to go goes first, so that nobody is spawned who would have to go with it.
     fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
-        let due = self.deadlines.iter().take_while(|(moment, _)| *moment <= now);
-        for unit in due.map(|(_, unit)| unit.clone()).collect::<Vec<_>>() {
+        let due = self.deadlines.iter().take_while(|(moment, _)| *moment <= now).map(|(_, unit)| unit.clone());
+        let is_spawn = |unit: &UnitName| self.units.get(unit).is_some_and(|u| u.phase() == Phase::Restarting);
+        let (spawns, others): (Vec<UnitName>, Vec<UnitName>) = due.partition(is_spawn);
+        for unit in others {
+            self.with(&unit, |u| u.tick(now, out));
+        }
+        self.settle(now, out);
+        for unit in spawns {
             self.with(&unit, |u| u.tick(now, out));
         }
     }
@@ -228,11 +239,7 @@ impl Core {
                 });
             }
             if !live {
-                for dependency in self.graph.needs(&name).to_vec() {
-                    if self.is_free_to_stop(&dependency) {
-                        self.with(&dependency, |u| u.dependents_gone(now, out));
-                    }
-                }
+                self.release(now, &self.graph.needs(&name).to_vec(), out);
                 if self.removing.contains(&name) {
                     gone.push(name);
                 }
@@ -244,8 +251,13 @@ impl Core {
         }
     }
 
-    fn is_free_to_stop(&self, name: &UnitName) -> bool {
-        self.units.get(name).is_some_and(Unit::is_holding) && !self.graph.has_live_dependents(name)
+    /// Lets those go on with their stop that waited for the last of their dependents to be gone.
+    fn release(&mut self, now: Now, needed: &[UnitName], out: &mut Vec<Action>) {
+        for name in needed {
+            if self.units.get(name).is_some_and(Unit::is_holding) && !self.graph.has_live_dependents(name) {
+                self.with(name, |u| u.dependents_gone(now, out));
+            }
+        }
     }
 
     fn hand_out_start_slots(&mut self, out: &mut Vec<Action>) {

@@ -17,6 +17,8 @@ struct Node {
     needed_by: BTreeSet<UnitName>,
     /// How many of those are live.
     live_dependents: usize,
+    /// Whether the unit exists, and is not only needed.
+    is_known: bool,
     is_running: bool,
     is_live: bool,
     /// When all it needs, however indirectly, was last seen wanted and not down.
@@ -36,10 +38,11 @@ impl Graph {
         Self { nodes: BTreeMap::new(), epoch: 0 }
     }
 
-    /// Replaces what `unit` needs.
+    /// Replaces what `unit` needs; from now on it is known.
     pub(crate) fn set_needs(&mut self, unit: &UnitName, needs: &[UnitName]) {
         self.unsettle();
         let node = self.nodes.entry(unit.clone()).or_default();
+        node.is_known = true;
         let is_live = node.is_live;
         for former in std::mem::take(&mut node.needs) {
             if let Some(node) = self.nodes.get_mut(&former) {
@@ -91,12 +94,14 @@ impl Graph {
     pub(crate) fn forget(&mut self, unit: &UnitName) {
         self.moved(unit, false, false);
         self.set_needs(unit, &[]);
+        if let Some(node) = self.nodes.get_mut(unit) {
+            node.is_known = false;
+        }
         self.forget_lonely(unit);
     }
 
     fn forget_lonely(&mut self, unit: &UnitName) {
-        let is_lonely = |node: &Node| node.needed_by.is_empty() && node.needs.is_empty() && !node.is_live;
-        if self.nodes.get(unit).is_some_and(is_lonely) {
+        if self.nodes.get(unit).is_some_and(|node| node.needed_by.is_empty() && !node.is_known) {
             self.nodes.remove(unit);
         }
     }

@@ -1,195 +1,220 @@
-//! The invariants, each checked after every event.
+//! The invariants that are looked at before and after each event.
 
 use std::collections::BTreeMap;
 
+use super::invariant::{Invariant, Violation};
 use super::os::Process;
-use crate::{Action, Change, Core, Event, Incarnation, Now, Phase, StopMode, UnitName};
-
-/// What the checker remembers of one unit.
-#[derive(Debug, Clone, Default)]
-struct Seen {
-    /// Newest run ordered.
-    spawned: Incarnation,
-    /// Newest run whose end was reported to the core.
-    ended: Incarnation,
-    /// Moment by which the live process must have been killed or be gone.
-    kill_by: Option<Now>,
-    /// Whether the live process was sent the kill.
-    killed: bool,
-    /// Since when it runs.
-    running_since: Option<Now>,
-    /// Automatic restarts since the owner last asked for anything.
-    restarts: Vec<Now>,
-}
+use super::states::Seen;
+use crate::{
+    Action, Cause, Core, EPISODES_MAX, Event, Incarnation, Now, Outcome, Phase, StopMode, Unit, UnitName, why,
+};
 
 /// Watches events and actions.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Checks {
     seen: BTreeMap<UnitName, Seen>,
+    starts_max: usize,
+    /// The present event is a report that must change nothing.
+    is_stale: bool,
+    /// What the present event spawned.
+    pub(super) spawned: usize,
+    /// The units that the present event brought down, and why.
+    pub(super) fallen: Vec<(UnitName, Cause)>,
 }
 
 impl Checks {
-    /// A supervisor died: what it had promised died with it, what it had done did not.
+    pub(super) fn new(starts_max: usize) -> Self {
+        Self { starts_max, ..Self::default() }
+    }
+
     pub(super) fn supervisor_died(&mut self) {
-        for seen in self.seen.values_mut() {
-            seen.kill_by = None;
-            seen.killed = false;
-            seen.restarts.clear();
+        self.seen.values_mut().for_each(Seen::supervisor_died);
+    }
+
+    pub(super) fn of(&mut self, unit: &UnitName) -> &mut Seen {
+        if !self.seen.contains_key(unit) {
+            self.seen.insert(unit.clone(), Seen::default());
         }
+        // It is there; the fallback is for the compiler.
+        self.seen.entry(unit.clone()).or_default()
     }
 
     /// Before the core takes an event.
     pub(super) fn before(&mut self, now: Now, core: &Core, event: &Event) {
+        self.is_stale = false;
+        self.spawned = 0;
+        self.fallen.clear();
+        for seen in self.seen.values_mut() {
+            (seen.must_fall, seen.memory_high, seen.unavailable) = (None, false, false);
+        }
+        if let Some((name, incarnation)) = report_of(event) {
+            let unit = core.unit(name).filter(|unit| unit.is_live() && unit.incarnation() == incarnation);
+            self.is_stale = unit.is_none();
+            if let Some(unit) = unit {
+                self.of(name).reported(now, unit, event);
+            }
+            return;
+        }
         match event {
-            Event::Stop { unit, mode } => {
-                let Some(known) = core.unit(unit).filter(|u| u.is_live()) else { return };
-                // Until its dependents are gone it is held; their own bounds count meanwhile.
-                if core.units().any(|(_, other)| other.is_live() && other.spec().depends_on.contains(unit)) {
-                    return;
+            Event::Stop { unit, mode } => self.asked_to_stop(now, core, unit, *mode),
+            Event::Remove { unit } => self.asked_to_stop(now, core, unit, StopMode::Graceful),
+            Event::Restart { unit } => {
+                // A restart is a graceful stop for one that is stopping already.
+                if core.unit(unit).is_some_and(|unit| unit.phase() == Phase::Stopping) {
+                    self.asked_to_stop(now, core, unit, StopMode::Graceful);
                 }
-                let patience_ms = match mode {
-                    StopMode::Graceful => known.spec().stop_timeout_ms,
-                    StopMode::Within { timeout_ms } => *timeout_ms,
-                    StopMode::Now => 0,
-                };
-                let by = now.plus_ms(patience_ms);
-                let seen = self.of(unit);
-                if seen.killed {
-                    return;
+                self.forgive(core, unit);
+            }
+            Event::StopAll { mode } => {
+                for (name, _) in core.units() {
+                    self.asked_to_stop(now, core, name, *mode);
                 }
-                seen.kill_by = Some(seen.kill_by.map_or(by, |earlier| earlier.min(by)));
             }
-            Event::Start { unit } => self.forgive(core, unit),
-            Event::Restart { unit } | Event::Retry { unit, .. } => self.of(unit).restarts.clear(),
-            Event::Declare { unit, .. } | Event::Adopted { unit, .. } => self.of(unit).restarts.clear(),
-            Event::Exited { unit, incarnation, .. } | Event::SpawnFailed { unit, incarnation, .. } => {
-                let seen = self.of(unit);
-                seen.ended = seen.ended.max(*incarnation);
+            Event::Start { unit } => self.forgive_with_needs(core, unit),
+            Event::Retry { unit, force: true } | Event::Declare { unit, .. } | Event::Adopted { unit, .. } => {
+                self.of(unit).restarts.clear();
             }
+            Event::Retry { unit, .. } => self.forgive(core, unit),
+            Event::Tick => self.seen.values_mut().for_each(|seen| seen.clock_came(now)),
             _ => {}
         }
     }
 
-    /// One action, before it is carried out.
-    pub(super) fn action(
-        &mut self,
-        now: Now,
-        core: &Core,
-        processes: &[Process],
-        action: &Action,
-    ) -> Result<(), String> {
-        match action {
-            Action::Spawn { unit, incarnation } => {
-                let seen = self.of(unit);
-                if *incarnation <= seen.spawned {
-                    return Err(format!("{unit}: run {incarnation} ordered after {}", seen.spawned));
-                }
-                seen.spawned = *incarnation;
-                seen.killed = false;
-                seen.kill_by = None;
-                if let Some(live) = processes.iter().find(|p| p.unit == *unit) {
-                    return Err(format!("{unit}: {incarnation} ordered while {} lives", live.incarnation));
-                }
-                if let Some(down) = dependencies(core, unit).find(|name| phase(core, name) != Some(Phase::Running)) {
-                    return Err(format!("{unit}: {incarnation} ordered while {down} does not run"));
-                }
-            }
-            Action::Terminate { unit, incarnation } | Action::Kill { unit, incarnation } => {
-                let seen = self.of(unit);
-                let polite = matches!(action, Action::Terminate { .. });
-                let mut others = core.units();
-                if let Some((other, _)) =
-                    others.find(|(_, u)| polite && u.is_live() && u.spec().depends_on.contains(unit))
-                {
-                    return Err(format!("{unit}: asked to end while {other}, which needs it, lives"));
-                }
-                if *incarnation <= seen.ended {
-                    return Err(format!("{unit}: signal for {incarnation}, whose end was reported"));
-                }
-                if matches!(action, Action::Kill { .. }) {
-                    seen.kill_by = None;
-                    seen.killed = true;
-                }
-            }
-            Action::Changed(Change { unit, to: Phase::Restarting, .. }) => {
-                let Some(spec) = core.unit(unit).map(|u| u.spec().restart.clone()) else { return Ok(()) };
-                let seen = self.of(unit);
-                let stable = seen.running_since.take().is_some_and(|since| now.ms_since(since) >= spec.reset_after_ms);
-                if stable {
-                    seen.restarts.clear();
-                }
-                seen.restarts.retain(|moment| now.ms_since(*moment) < spec.within_ms);
-                seen.restarts.push(now);
-                if seen.restarts.len() > spec.restarts_max as usize {
-                    return Err(format!("{unit}: {} restarts in its window", seen.restarts.len()));
-                }
-            }
-            Action::Changed(Change { unit, to: Phase::Running, .. }) => self.of(unit).running_since = Some(now),
-            Action::Changed(Change { unit, to: Phase::Starting, .. }) => self.of(unit).running_since = None,
-            _ => {}
+    fn asked_to_stop(&mut self, now: Now, core: &Core, name: &UnitName, mode: StopMode) {
+        if let Some(unit) = core.unit(name).filter(|unit| unit.is_live()) {
+            self.of(name).asked_to_stop(now, unit, mode);
         }
-        Ok(())
     }
 
-    /// After the actions of one event were carried out. `reports_pending`: ends on their way to the core.
+    fn forgive(&mut self, core: &Core, name: &UnitName) {
+        if core.unit(name).is_some_and(|unit| matches!(unit.phase(), Phase::Failed | Phase::Unavailable)) {
+            self.of(name).restarts.clear();
+        }
+    }
+
+    /// A start is a wish for all the unit needs.
+    fn forgive_with_needs(&mut self, core: &Core, name: &UnitName) {
+        self.forgive(core, name);
+        for dependency in needs(core, name) {
+            self.forgive_with_needs(core, dependency);
+        }
+    }
+
+    /// What the core answers at once.
+    pub(super) fn answer(&self, actions: &[Action]) -> Result<(), Violation> {
+        Invariant::StaleReport.holds(!self.is_stale || actions.is_empty(), || format!("led to {actions:?}"))
+    }
+
+    /// After the actions of one event were carried out.
     pub(super) fn after(
         &mut self,
         now: Now,
         core: &Core,
         processes: &[Process],
-        reports_pending: &[(UnitName, Incarnation)],
+        is_end_reported: impl Fn(&UnitName, Incarnation) -> bool,
         ticked: bool,
-    ) -> Result<(), String> {
-        if ticked && core.deadline().is_some_and(|deadline| deadline <= now) {
-            return Err("a tick left a deadline that has passed: the shell would spin".to_owned());
+    ) -> Result<(), Violation> {
+        if ticked {
+            let is_ahead = core.deadline().is_none_or(|deadline| deadline > now);
+            Invariant::NoSpin.holds(is_ahead, || "a deadline has passed and stays".to_owned())?;
+        }
+        if self.spawned > 0 {
+            let starting = core.units().filter(|(_, u)| u.phase() == Phase::Starting && !u.is_waiting()).count();
+            Invariant::StartBudget.holds(starting <= self.starts_max, || format!("{starting} on their way up"))?;
         }
         for (name, unit) in core.units() {
-            let down = dependencies(core, name).find(|dependency| phase(core, dependency) != Some(Phase::Running));
-            if let (Phase::Running, Some(down)) = (unit.phase(), down) {
-                return Err(format!("{name}: runs on while {down} does not"));
-            }
             let process = processes.iter().find(|p| p.unit == *name);
-            if let Some(process) = process
-                && !unit.is_live()
-            {
-                return Err(format!("{name}: {} lives, but the unit is {}", process.incarnation, unit.phase()));
-            }
-            if unit.phase() == Phase::Running
-                && process.is_none()
-                && !reports_pending.contains(&(name.clone(), unit.incarnation()))
-            {
-                return Err(format!("{name}: running without a process"));
-            }
-            let overdue = self.of(name).kill_by.is_some_and(|by| by < now);
-            if overdue && ticked && process.is_some() && unit.phase() == Phase::Stopping && !unit.is_wanted() {
-                return Err(format!("{name}: not killed in time"));
-            }
+            let down = needs(core, name).find(|need| phase(core, need) != Some(Phase::Running));
+            let runs = unit.phase() == Phase::Running;
+            Invariant::NeedsRun
+                .holds(!(runs && down.is_some()), || format!("{name}: runs on while {down:?} does not"))?;
+            Invariant::OneProcess.holds(process.is_none() || unit.is_live(), || {
+                format!("{name}: has a process and is {}", unit.phase())
+            })?;
+            let honest = !runs || process.is_some() || is_end_reported(name, unit.incarnation());
+            Invariant::HonestPhase.holds(honest, || format!("{name}: running without a process"))?;
+            self.look_at(now, name, unit, process.is_some(), ticked)?;
         }
         for process in processes {
-            if core.unit(&process.unit).is_none() {
-                return Err(format!("{}: forgotten while {} lives", process.unit, process.incarnation));
-            }
+            let is_known = core.unit(&process.unit).is_some();
+            Invariant::OneProcess.holds(is_known, || format!("{}: forgotten with a process", process.unit))?;
+        }
+        for (name, cause) in std::mem::take(&mut self.fallen) {
+            explains(core, &name, &cause)?;
         }
         Ok(())
     }
 
-    /// A start is a wish for all the unit needs.
-    fn forgive(&mut self, core: &Core, unit: &UnitName) {
-        self.of(unit).restarts.clear();
-        for dependency in dependencies(core, unit) {
-            self.forgive(core, dependency);
+    fn look_at(&self, now: Now, name: &UnitName, unit: &Unit, lives: bool, ticked: bool) -> Result<(), Violation> {
+        let Some(seen) = self.seen.get(name) else { return Ok(()) };
+        let starts = unit.phase() == Phase::Starting && !unit.is_waiting();
+        let runs = unit.phase() == Phase::Running;
+        let fell = !(seen.must_fall == Some(unit.incarnation()) && (starts || runs));
+        Invariant::Answered.holds(fell, || format!("{name}: is {} as if nothing were", unit.phase()))?;
+        Invariant::CleanedUp.holds(seen.to_clean.is_none(), || format!("{name}: {:?} was not", seen.to_clean))?;
+        if !ticked {
+            return Ok(());
         }
-    }
-
-    fn of(&mut self, unit: &UnitName) -> &mut Seen {
-        self.seen.entry(unit.clone()).or_default()
+        let is_over = |by: Option<Now>| by.is_some_and(|by| by <= now);
+        let again_by = seen.killed_at.map(|at| at.plus_ms(crate::unit::KILL_AGAIN_MS));
+        let overdue = unit.is_live() && lives && (is_over(seen.kill_by) || is_over(again_by));
+        Invariant::KilledInTime.holds(!overdue, || format!("{name}: {:?} has passed", seen.kill_by.or(again_by)))?;
+        let late = (starts && is_over(seen.start_by)) || (runs && is_over(seen.reload_by));
+        Invariant::Answered.holds(!late, || format!("{name}: not ready in time, and nothing follows"))?;
+        let silent = runs && seen.watchdog.is_some_and(|(timeout_ms, heard)| heard.plus_ms(timeout_ms) <= now);
+        Invariant::Answered.holds(!silent, || format!("{name}: silent, and nothing follows"))?;
+        let longest = unit.spec().restart.backoff_max_ms;
+        let waits =
+            unit.phase() == Phase::Restarting && seen.restarting.is_some_and(|(at, _)| at.plus_ms(longest) <= now);
+        Invariant::Backoff.holds(!waits, || format!("{name}: waits longer than {longest} ms"))?;
+        let is_stable = seen.running_since.is_some_and(|at| now.ms_since(at) >= unit.spec().restart.reset_after_ms);
+        Invariant::CountReset
+            .holds(!(runs && is_stable) || unit.restarts() == 0, || format!("{name}: {}", unit.restarts()))
     }
 }
 
-fn dependencies<'a>(core: &'a Core, unit: &UnitName) -> impl Iterator<Item = &'a UnitName> {
+/// The history tells of this fall, down to its root.
+fn explains(core: &Core, name: &UnitName, cause: &Cause) -> Result<(), Violation> {
+    let Some(why) = core.why(name) else { return Ok(()) };
+    let bounded = why.episodes.len() <= EPISODES_MAX;
+    Invariant::Why.holds(bounded, || format!("{name}: {} episodes", why.episodes.len()))?;
+    let Some(newest) = why.episodes.first() else {
+        return Err(Invariant::Why.broken(format!("{name}: nothing is told")));
+    };
+    let link = &newest.link;
+    Invariant::Why.holds(link.cause == *cause, || format!("{name}: {:?}, not {cause:?}", link.cause))?;
+    let short = link.chain().count() <= why::CHAIN_MAX;
+    Invariant::Why.holds(short, || format!("{name}: a chain of {}", link.chain().count()))?;
+    let Cause::DependencyLost { dependency } = cause else { return Ok(()) };
+    let theirs = core.why(dependency).map(|why| why.episodes).unwrap_or_default();
+    let is_down = theirs.first().is_some_and(|newest| !matches!(newest.outcome, Outcome::Running { .. }));
+    let told = link.because.as_ref().is_some_and(|below| below.unit == *dependency);
+    Invariant::Why.holds(told || !is_down, || format!("{name}: nothing of {dependency}'s own fall"))
+}
+
+/// The unit and run a report is about.
+fn report_of(event: &Event) -> Option<(&UnitName, Incarnation)> {
+    match event {
+        Event::Spawned { unit, incarnation }
+        | Event::SpawnFailed { unit, incarnation, .. }
+        | Event::Ready { unit, incarnation }
+        | Event::ExtendTimeout { unit, incarnation, .. }
+        | Event::HealthOk { unit, incarnation }
+        | Event::HealthFailed { unit, incarnation, .. }
+        | Event::HealthBusy { unit, incarnation }
+        | Event::WatchdogArmed { unit, incarnation, .. }
+        | Event::WatchdogPing { unit, incarnation }
+        | Event::Reloading { unit, incarnation }
+        | Event::MemoryHigh { unit, incarnation, .. }
+        | Event::Exited { unit, incarnation, .. } => Some((unit, *incarnation)),
+        _ => None,
+    }
+}
+
+pub(super) fn needs<'a>(core: &'a Core, unit: &UnitName) -> impl Iterator<Item = &'a UnitName> {
     core.unit(unit).into_iter().flat_map(|unit| &unit.spec().depends_on)
 }
 
-fn phase(core: &Core, unit: &UnitName) -> Option<Phase> {
-    core.unit(unit).map(crate::Unit::phase)
+pub(super) fn phase(core: &Core, unit: &UnitName) -> Option<Phase> {
+    core.unit(unit).map(Unit::phase)
 }

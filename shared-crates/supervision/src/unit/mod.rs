@@ -42,7 +42,7 @@ use crate::{Incarnation, Now, Spec, UnitName};
 
 /// A process that survived a kill (uninterruptible in the kernel, or a new member of its group) is killed again
 /// after so long.
-const KILL_AGAIN_MS: u64 = 10_000;
+pub(crate) const KILL_AGAIN_MS: u64 = 10_000;
 
 /// Most that one wish for more time can bring; who lives can wish again.
 const EXTENSION_MS_MAX: u64 = 3_600_000;

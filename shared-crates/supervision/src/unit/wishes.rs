@@ -18,7 +18,7 @@ impl Unit {
             return;
         }
         match self.state {
-            State::Starting { .. } | State::Running { .. } | State::Spawning { .. } => {
+            State::Starting { .. } | State::Running { .. } | State::Spawning { abort: None } => {
                 self.end(now, StopMode::Graceful, Then::RunAgain(Cause::SpecChanged), Cause::SpecChanged, out);
             }
             State::Waiting => {}
@@ -27,7 +27,10 @@ impl Unit {
                 self.spawn(Cause::SpecChanged, out);
             }
             // A stopping one that runs again, and one that waits out its back-off, will do so with the new spec.
-            State::Holding { .. } | State::Stopping { .. } | State::Restarting { .. } => {}
+            State::Spawning { abort: Some(_) }
+            | State::Holding { .. }
+            | State::Stopping { .. }
+            | State::Restarting { .. } => {}
         }
     }
 
