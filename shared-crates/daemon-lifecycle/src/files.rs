@@ -42,7 +42,8 @@ pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-fn beside(path: &Path) -> PathBuf {
+/// Where a file is written before it is moved to its place.
+pub(crate) fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     PathBuf::from(name)

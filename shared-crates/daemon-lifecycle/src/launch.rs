@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
-use crate::process::{Command, RUN_ID_VARIABLE};
+use crate::process::{Command, Output, RUN_ID_VARIABLE};
 
 /// Files a daemon makes are this user's to write and its group's to read.
 const UMASK: u32 = 0o027;
@@ -47,8 +47,8 @@ impl fmt::Debug for Launch {
 /// What one run gets besides its command.
 #[derive(Debug)]
 pub(crate) struct RunSetup<'a> {
-    pub(crate) stdout: BorrowedFd<'a>,
-    pub(crate) stderr: BorrowedFd<'a>,
+    pub(crate) stdout: Output<'a>,
+    pub(crate) stderr: Output<'a>,
     pub(crate) sockets: Vec<BorrowedFd<'a>>,
     pub(crate) notify_socket: Option<&'a Path>,
     pub(crate) run_id: &'a str,
@@ -85,6 +85,7 @@ impl Launch {
             stdout: setup.stdout,
             stderr: setup.stderr,
             sockets: setup.sockets,
+            run_id: setup.run_id.to_owned(),
         }
     }
 
@@ -105,6 +106,13 @@ impl Launch {
         hash.number(usize::from(notifies));
         hash.0
     }
+}
+
+/// A number for these bytes, the same in every build.
+pub(crate) fn hash_of(bytes: &[u8]) -> u64 {
+    let mut hash = Fnv::default();
+    hash.bytes(bytes);
+    hash.0
 }
 
 /// FNV-1a: the same in every build, unlike the standard hasher, because a newer supervisor compares it with an older one's.
@@ -131,12 +139,6 @@ impl Fnv {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
-}
-
-/// A new mark for one run of `unit`.
-pub(crate) fn new_run_id(unit: &str) -> std::io::Result<String> {
-    let random = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
-    Ok(format!("{unit}:{}", random.trim()))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod probe;
 mod probing;
 mod process;
 mod run;
+mod stale_lock;
 mod state_file;
 mod supervisor;
 

@@ -5,9 +5,13 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use crate::files;
+use crate::process::{Piece, Record};
 
 /// Longer than any pid: a file that is bigger is not one of ours.
 const LEN_MAX: u64 = 32;
+
+/// For everybody to read.
+const MODE: u32 = 0o644;
 
 /// What a PID file says.
 #[derive(Debug)]
@@ -38,7 +42,12 @@ impl PidFile {
     }
 
     pub(crate) fn write(path: &Path, pid: u32) -> io::Result<()> {
-        files::replace(path, format!("{pid}\n").as_bytes(), 0o644)
+        files::replace(path, format!("{pid}\n").as_bytes(), MODE)
+    }
+
+    /// The file of a process that does not exist yet.
+    pub(crate) fn record(path: &Path) -> Record<'_> {
+        Record { path, mode: MODE, pieces: vec![Piece::Pid, Piece::Text(b"\n".to_vec())] }
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::launch::{Launch, RunSetup};
 use crate::probe::Probe;
-use crate::process::{ExitWatch, Process};
+use crate::process::{ChildLimits, ExitWatch, Output, Process};
 use supervision::ExitHow;
 
 /// What a probe needs to know about its unit.
@@ -119,14 +119,14 @@ async fn exec(command: &[String], launch: &Launch) -> Result<(), String> {
     let spawned = tokio::task::spawn_blocking(move || -> Result<OwnProbe, String> {
         let null = std::fs::File::options().write(true).open("/dev/null").map_err(|error| error.to_string())?;
         let setup = RunSetup {
-            stdout: null.as_fd(),
-            stderr: null.as_fd(),
+            stdout: Output::Fd(null.as_fd()),
+            stderr: Output::Fd(null.as_fd()),
             sockets: Vec::new(),
             notify_socket: None,
             run_id: "probe",
         };
-        let gated = launch.command(setup).spawn().map_err(|error| error.full_text())?;
-        gated.release().map(OwnProbe).map_err(|error| error.full_text())
+        let spawned = launch.command(setup).spawn(&[], None, &ChildLimits::default());
+        spawned.map(OwnProbe).map_err(|error| error.full_text())
     });
     let process = spawned.await.map_err(|error| error.to_string())??;
     let watch = ExitWatch::new(&process.0).map_err(|error| error.to_string())?;
@@ -207,7 +207,10 @@ mod tests {
     async fn a_command_answers_by_its_exit_code_within_the_time() {
         let exec = |command: &[&str]| Probe::Exec { command: command.iter().map(|word| (*word).to_owned()).collect() };
         assert_eq!(exec(&["/bin/true"]).ask(&context(), SOON).await, Ok(None));
-        assert_eq!(exec(&["/bin/false"]).ask(&context(), SOON).await.unwrap_err().reason, "/bin/false ended with exit code 1");
+        assert_eq!(
+            exec(&["/bin/false"]).ask(&context(), SOON).await.unwrap_err().reason,
+            "/bin/false ended with exit code 1"
+        );
         assert!(exec(&["/bin/none"]).ask(&context(), SOON).await.unwrap_err().reason.contains("does not exist"));
         let slow = exec(&["/bin/sleep", "1000"]).ask(&context(), Duration::from_millis(1)).await.unwrap_err();
         assert_eq!(slow, No { reason: "no answer within 0.001 s".to_owned(), is_silence: true });

@@ -1,17 +1,21 @@
-//! One run of a daemon, from its order to its files: what is started is written down before it executes anything.
+//! One run of a daemon, from its order to its files: what is started has written itself down before it executes anything.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use supervision::{Incarnation, SpawnErrorKind, Stage};
 
 use crate::files;
-use crate::launch::{Launch, RunSetup, new_run_id};
+use crate::launch::{Launch, RunSetup};
+use crate::limits::Limits;
 use crate::listen::ListenSocket;
 use crate::pid_file::PidFile;
-use crate::process::{Process, SpawnError, StopSignal, kill_session_of_dead};
+use crate::process::{
+    Cgroup, ChildLimits, Output, Process, ProcessIdentity, Record, SpawnError, StopSignal, new_run_id,
+};
+use crate::stale_lock;
 use crate::state_file::RunState;
 
 /// How long a dead run's leftovers may take to disappear after SIGKILL.
@@ -44,10 +48,19 @@ pub(crate) struct RunOrder<'a> {
     pub(crate) stop_timeout_ms: u64,
     pub(crate) files: &'a RunFiles,
     pub(crate) log_file: Option<&'a Path>,
-    pub(crate) stdout: BorrowedFd<'a>,
-    pub(crate) stderr: BorrowedFd<'a>,
+    pub(crate) stdout: Output<'a>,
+    pub(crate) stderr: Output<'a>,
     pub(crate) socket: Option<&'a ListenSocket>,
     pub(crate) notify_socket: Option<&'a Path>,
+    pub(crate) limits: &'a Limits,
+    /// Lock files to remove first, where nobody holds them.
+    pub(crate) stale_locks: &'a [PathBuf],
+    /// The command forks a daemon, which names itself in `files.pid`: that file is not ours to write.
+    pub(crate) forking: bool,
+    /// Into a cgroup of its own, where the machine lets us.
+    pub(crate) in_cgroup: bool,
+    /// What is recorded at first: one that need not prove that it is ready, is.
+    pub(crate) stage: Stage,
 }
 
 /// A run did not begin; nothing of it is left.
@@ -87,7 +100,11 @@ impl RunError {
     /// The operating system's error below, where there is one.
     pub(crate) fn into_source(self) -> Option<io::Error> {
         match self {
-            Self::Spawn(SpawnError::Step { source, .. })
+            Self::Spawn(
+                SpawnError::Step { source, .. }
+                | SpawnError::Record { source, .. }
+                | SpawnError::LimitRefused { source, .. },
+            )
             | Self::Record { source, .. }
             | Self::Listen { source, .. }
             | Self::Output { source, .. } => Some(source),
@@ -107,10 +124,31 @@ impl RunError {
 }
 
 impl RunOrder<'_> {
-    /// Forks, records, releases.
+    /// Starts it. Before it executes anything, it is recorded.
     pub(crate) fn begin(&self) -> Result<(Process, RunState), RunError> {
-        let run_id =
-            new_run_id(self.unit).map_err(|source| RunError::Record { path: self.files.state.clone(), source })?;
+        for path in self.stale_locks {
+            stale_lock::clear(self.unit, path, self.launch);
+        }
+        if self.forking {
+            // What an earlier run wrote there would be taken for this one's word.
+            let path = &self.files.pid;
+            files::remove(path).map_err(|source| RunError::Record { path: path.clone(), source })?;
+        }
+        let cgroup = if self.in_cgroup { Cgroup::create(owner_of(self.files), self.unit) } else { None };
+        let begun = self.begin_in(cgroup.as_ref());
+        if begun.is_err() {
+            // The error that counts is the first.
+            let _ = self.files.remove();
+            if let Some(cgroup) = cgroup {
+                cgroup.discard();
+            }
+        }
+        begun
+    }
+
+    fn begin_in(&self, cgroup: Option<&Cgroup>) -> Result<(Process, RunState), RunError> {
+        let run_id = new_run_id(self.unit);
+        let limits = ChildLimits::new(self.limits, cgroup);
         let command = self.launch.command(RunSetup {
             stdout: self.stdout,
             stderr: self.stderr,
@@ -118,16 +156,19 @@ impl RunOrder<'_> {
             notify_socket: self.notify_socket,
             run_id: &run_id,
         });
-        let gated = command.spawn()?;
-        let state = RunState {
+        let mut state = RunState {
             version: RunState::VERSION,
             unit: self.unit.to_owned(),
-            process: gated.identity().clone(),
+            process: ProcessIdentity::of_this_boot(0, 0)
+                .map_err(|source| RunError::Record { path: self.files.state.clone(), source })?,
             incarnation: self.incarnation.get(),
             restarts: self.restarts,
-            stage: Stage::Starting,
+            stage: self.stage,
             launch_fingerprint: self.launch_fingerprint,
-            run_id,
+            run_id: run_id.clone(),
+            cgroup: cgroup.map(|cgroup| cgroup.path().to_owned()),
+            forking: self.forking,
+            limits_in_force: limits.in_force(),
             started_at: jiff::Timestamp::now(),
             listen: self.socket.map(ListenSocket::address),
             pid_file: self.files.pid.clone(),
@@ -135,29 +176,39 @@ impl RunOrder<'_> {
             stop_signal: self.stop_signal,
             stop_timeout_ms: self.stop_timeout_ms,
         };
-        let begun = self.record(&state).and_then(|()| Ok(gated.release()?));
-        if begun.is_err() {
-            // The error that counts is the first.
-            let _ = self.files.remove();
-        }
-        Ok((begun?, state))
+        let process = command.spawn(&self.records(&state)?, cgroup, &limits)?;
+        state.process = process.identity().clone();
+        Ok((process, state))
     }
 
-    fn record(&self, state: &RunState) -> Result<(), RunError> {
-        let record = |path: &Path, result: io::Result<()>| {
-            result.map_err(|source| RunError::Record { path: path.to_owned(), source })
-        };
-        record(&self.files.state, state.write(&self.files.state))?;
-        record(&self.files.pid, PidFile::write(&self.files.pid, state.process.pid))
+    /// The state first: a state without a PID file is still a state, the reverse is a riddle.
+    fn records(&self, state: &RunState) -> Result<Vec<Record<'_>>, RunError> {
+        let path = &self.files.state;
+        let state = state.record(path).map_err(|source| RunError::Record { path: path.clone(), source })?;
+        Ok(if self.forking { vec![state] } else { vec![state, PidFile::record(&self.files.pid)] })
     }
+}
+
+/// A number for whoever keeps his runs' files in that directory.
+fn owner_of(files: &RunFiles) -> u64 {
+    owner_of_dir(files.state.parent().unwrap_or(Path::new("")))
+}
+
+fn owner_of_dir(dir: &Path) -> u64 {
+    crate::launch::hash_of(dir.as_os_str().as_encoded_bytes())
+}
+
+/// Removes what a supervisor that died left of runs that never began. Only for who holds the directory's lock.
+pub(crate) fn sweep_unborn(run_dir: &Path) {
+    Cgroup::sweep(owner_of_dir(run_dir));
 }
 
 /// Ends what a run left behind whose main process is gone, and removes its files.
 pub(crate) fn clear_dead_run(files: &RunFiles, state: Option<&RunState>) -> io::Result<()> {
     if let Some(state) = state
-        && !kill_session_of_dead(&state.process, &state.run_id, LEFTOVERS_WAIT)?
+        && !state.tree().kill_rest_of_dead(&state.process, LEFTOVERS_WAIT)?
     {
-        tracing::warn!(unit = state.unit, session = state.process.pid, "a dead run's processes survive SIGKILL");
+        tracing::warn!(unit = state.unit, main = state.process.pid, "a dead run's processes survive SIGKILL");
     }
     files.remove()
 }

@@ -9,10 +9,17 @@ use serde::{Deserialize, Serialize};
 use supervision::Stage;
 
 use crate::files;
-use crate::process::{ProcessIdentity, StopSignal};
+use crate::process::{Piece, ProcessIdentity, Record, StopSignal, Tree};
 
 /// Raised when a field changes its meaning; a reader refuses what is newer than itself.
 const VERSION: u32 = 1;
+
+/// For this user alone: it tells how things are started.
+const MODE: u32 = 0o600;
+
+/// What stands before the two numbers only the new process knows. Within a string the quotes would be escaped.
+const PID_KEY: &[u8] = b"\"pid\": ";
+const TICKS_KEY: &[u8] = b"\"start_time_ticks\": ";
 
 /// One run of one daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +39,15 @@ pub(crate) struct RunState {
     pub(crate) launch_fingerprint: u64,
     /// The mark its processes carry in their environment.
     pub(crate) run_id: String,
+    /// The cgroup its processes are in, where they have one.
+    #[serde(default)]
+    pub(crate) cgroup: Option<PathBuf>,
+    /// The started command names its daemon in `pid_file`, and ends.
+    #[serde(default)]
+    pub(crate) forking: bool,
+    /// Its limits, and how each is in force; for people.
+    #[serde(default)]
+    pub(crate) limits_in_force: Vec<String>,
     /// When it was started.
     pub(crate) started_at: jiff::Timestamp,
     /// Its listening socket's address.
@@ -93,13 +109,56 @@ impl RunState {
     }
 
     pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
-        files::replace(path, &serde_json::to_vec_pretty(self)?, 0o600)
+        files::replace(path, &serde_json::to_vec_pretty(self)?, MODE)
     }
+
+    /// What its processes are known by.
+    pub(crate) fn tree(&self) -> Tree {
+        Tree { run_id: self.run_id.clone(), cgroup: self.cgroup.clone() }
+    }
+
+    /// The file of a run whose process does not exist yet: it fills in who it is by itself.
+    pub(crate) fn record<'a>(&self, path: &'a Path) -> io::Result<Record<'a>> {
+        let mut before = serde_json::to_vec_pretty(self)?;
+        let ticks_at = find(&before, TICKS_KEY).ok_or(io::ErrorKind::InvalidData)? + TICKS_KEY.len();
+        let after = before.split_off(ticks_at);
+        let pid_at = find(&before, PID_KEY).ok_or(io::ErrorKind::InvalidData)? + PID_KEY.len();
+        let between = before.split_off(pid_at);
+        let behind_number = |text: Vec<u8>| {
+            let at = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+            Piece::Text(text[at..].to_vec())
+        };
+        let pieces =
+            vec![Piece::Text(before), Piece::Pid, behind_number(between), Piece::StartTimeTicks, behind_number(after)];
+        Ok(Record { path, mode: MODE, pieces })
+    }
+}
+
+fn find(text: &[u8], key: &[u8]) -> Option<usize> {
+    text.windows(key.len()).position(|window| window == key)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_is_the_file_with_two_numbers_left_open() {
+        // A name as tricky as the format: its quotes are escaped.
+        let state = RunState { unit: r#"x"pid": 1,"start_time_ticks": 2"#.to_owned(), ..state() };
+        let record = state.record(Path::new("a.state")).unwrap();
+        let text: Vec<u8> = record.pieces.iter().fold(Vec::new(), |text, piece| {
+            let bytes: &[u8] = match piece {
+                Piece::Text(bytes) => bytes,
+                Piece::Pid => b"4711",
+                Piece::StartTimeTicks => b"815",
+            };
+            [&text, bytes].concat()
+        });
+        let read: RunState = serde_json::from_slice(&text).unwrap();
+        let process = ProcessIdentity { pid: 4711, start_time_ticks: 815, ..state.process.clone() };
+        assert_eq!(read, RunState { process, ..state });
+    }
 
     fn state() -> RunState {
         RunState {
@@ -111,6 +170,9 @@ mod tests {
             stage: Stage::Ready,
             launch_fingerprint: u64::MAX,
             run_id: "a.0:x".to_owned(),
+            cgroup: Some("/sys/fs/cgroup/x".into()),
+            forking: true,
+            limits_in_force: vec!["nofile: rlimit".to_owned()],
             started_at: jiff::Timestamp::UNIX_EPOCH,
             listen: Some(([127, 0, 0, 1], 7855).into()),
             pid_file: "a.0.pid".into(),

@@ -16,11 +16,12 @@ use super::error::Result;
 use super::readiness::Asking;
 use super::{DaemonError, DaemonManager};
 use crate::launch::Launch;
+use crate::limits::Limits;
 use crate::listen::ListenSocket;
 use crate::notify::{Note, NotifySocket};
 use crate::probe::Readiness;
 use crate::probing::ProbeContext;
-use crate::process::{Process, kill_tree, readable_until, session_of};
+use crate::process::{Output, Process, readable_until, session_of};
 use crate::run::{RunError, RunOrder};
 use crate::state_file::RunState;
 
@@ -196,10 +197,15 @@ impl<'m> Session<'m> {
             stop_timeout_ms: self.spec.stop_timeout_ms,
             files: &manager.files.run,
             log_file: manager.log_file.as_deref(),
-            stdout: output.as_fd(),
-            stderr: output.as_fd(),
+            stdout: Output::Fd(output.as_fd()),
+            stderr: Output::Fd(output.as_fd()),
             socket: socket.as_ref(),
             notify_socket: self.notify.as_ref().map(NotifySocket::path),
+            limits: &Limits::default(),
+            stale_locks: &[],
+            forking: false,
+            in_cgroup: true,
+            stage: Stage::Starting,
         };
         let run = order.begin()?;
         self.last_pid = Some(run.0.pid());
@@ -291,12 +297,13 @@ impl<'m> Session<'m> {
     /// The daemon ended: its tree goes with it.
     fn bury(&mut self) -> Result<Event> {
         let Some((process, state)) = self.run.take() else { return Ok(Event::Tick) };
-        let gone = kill_tree(&process, KILLED_WAIT).map_err(|error| DaemonError::signal(process.pid(), error))?;
-        if !gone {
-            tracing::warn!(pid = process.pid(), "processes of its session survive SIGKILL");
+        let end = state.tree().bury(&process, KILLED_WAIT);
+        let end = end.map_err(|error| DaemonError::signal(process.pid(), error))?;
+        if !end.is_gone {
+            tracing::warn!(pid = process.pid(), "some of its processes survive SIGKILL");
         }
         let incarnation = Incarnation::new(state.incarnation);
-        Ok(Event::Exited { unit: self.unit(), incarnation, how: process.exit_how() })
+        Ok(Event::Exited { unit: self.unit(), incarnation, how: end.how })
     }
 
     fn bind_notify_socket(&mut self) -> Result<()> {

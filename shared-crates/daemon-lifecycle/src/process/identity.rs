@@ -20,7 +20,13 @@ pub(crate) struct ProcessIdentity {
 }
 
 impl ProcessIdentity {
-    pub(super) fn is_of_this_boot(&self) -> io::Result<bool> {
+    /// A process of this boot.
+    pub(crate) fn of_this_boot(pid: u32, start_time_ticks: u64) -> io::Result<Self> {
+        Ok(Self { pid, start_time_ticks, boot_id: boot_id()?.to_owned() })
+    }
+
+    /// Whether the machine has not been restarted since.
+    pub(crate) fn is_of_this_boot(&self) -> io::Result<bool> {
         Ok(self.boot_id == boot_id()?)
     }
 }
@@ -38,7 +44,7 @@ impl Process {
         let Some(pidfd) = open_pidfd(pid)? else { return Ok(None) };
         // Read after the open: whatever this says is about the process held, or about none.
         let Some(stat) = Stat::read(pid)? else { return Ok(None) };
-        let identity = ProcessIdentity { pid, start_time_ticks: stat.start_time_ticks, boot_id: boot_id()?.to_owned() };
+        let identity = ProcessIdentity::of_this_boot(pid, stat.start_time_ticks)?;
         Ok(Some(Self { pidfd, identity }))
     }
 
@@ -62,6 +68,20 @@ impl Process {
     /// Its process id.
     pub(crate) const fn pid(&self) -> u32 {
         self.identity.pid
+    }
+
+    /// When it began, by the wall clock as it goes now, to a tick.
+    pub(crate) fn started_at(&self) -> Option<std::time::SystemTime> {
+        let ticks_a_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??.unsigned_abs();
+        let since_boot = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).ok()?;
+        let began = std::time::Duration::from_millis(self.identity.start_time_ticks * 1000 / ticks_a_second);
+        let ago = std::time::Duration::from(since_boot).checked_sub(began)?;
+        std::time::SystemTime::now().checked_sub(ago)
+    }
+
+    /// One just started: the kernel gave its pidfd, it told its start time itself.
+    pub(super) fn of_child(pidfd: OwnedFd, pid: u32, start_time_ticks: u64) -> io::Result<Self> {
+        Ok(Self { pidfd, identity: ProcessIdentity::of_this_boot(pid, start_time_ticks)? })
     }
 
     /// A second hold on the same process.
@@ -97,6 +117,8 @@ pub(crate) fn session_of(pid: u32) -> Option<u32> {
 pub(super) struct Stat {
     /// Exited, but not reaped by its parent.
     pub(super) is_zombie: bool,
+    /// Its parent.
+    pub(super) parent: u32,
     /// Session id: the pid of the process that made the session.
     pub(super) session: u32,
     /// Clock ticks since boot.
@@ -127,11 +149,22 @@ impl Stat {
         let field = |number: usize| fields.get(number - 3).copied();
         Some(Self {
             is_zombie: matches!(field(3)?, "Z" | "X" | "x"),
+            parent: field(4)?.parse().unwrap_or(0),
             session: field(6)?.parse().unwrap_or(0),
             start_time_ticks: field(22)?.parse().ok()?,
             wait_status: field(52).and_then(|text| text.parse().ok()).unwrap_or(0),
         })
     }
+}
+
+/// The start time in the text of a `/proc/PID/stat`. Allocates nothing: a child calls it before its exec.
+pub(super) fn start_time_ticks_in(stat: &[u8]) -> Option<u64> {
+    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+    let field = stat.get(name_end + 2..)?.split(|byte| *byte == b' ').nth(22 - 3)?;
+    field.iter().try_fold(0_u64, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
 }
 
 /// The kernel's id of this boot.
@@ -153,7 +186,9 @@ mod tests {
         let tail = (7..=52).map(|number| if number == 22 { "777".to_owned() } else { number.to_string() });
         let text = format!("12 (a) S (b) Z 1 2 9 {}", tail.collect::<Vec<_>>().join(" "));
         let stat = Stat::parse(text.as_bytes()).unwrap();
-        assert_eq!(stat, Stat { is_zombie: true, session: 9, start_time_ticks: 777, wait_status: 52 });
+        assert_eq!(stat, Stat { is_zombie: true, parent: 1, session: 9, start_time_ticks: 777, wait_status: 52 });
+        assert_eq!(start_time_ticks_in(text.as_bytes()), Some(777));
+        assert_eq!(start_time_ticks_in(b"12 (a) S 1"), None);
     }
 
     /// PROC-01

@@ -1,27 +1,38 @@
 //! The process layer: the only place that spawns, signals or waits, and the only one with `unsafe`. Linux 5.9 or newer.
 //!
 //! ```text
-//! Command ──spawn──▶ Gated ──release──▶ Process ──exited──▶ (tree killed) ──reap──▶ ExitHow
-//!                      │ dropped, or we die          ▲
-//!                      ▼                             │ open: pid + start time + boot id still match
-//!                  never ran                 ProcessIdentity (from a state file)
+//! Command ──spawn (the child records itself, then executes)──▶ Process ──ended──▶ (Tree killed) ──reap──▶ ExitHow
+//!                                                                 ▲
+//!                                                                 │ open: pid + start time + boot id still match
+//!                                                         ProcessIdentity (from a state file)
 //! ```
 //!
 //! A process is held by its pidfd; a bare pid is never signalled.
 
+mod cgroup;
 mod child;
+mod child_limits;
+mod clone;
+mod format;
 mod identity;
+mod orphans;
 mod reap;
 mod resolve;
+mod run_mark;
 mod signal;
 mod spawn;
 mod spawn_error;
 mod tree;
 mod wait;
 
+pub(crate) use cgroup::Cgroup;
+pub(crate) use child::Piece;
+pub(crate) use child_limits::{ChildLimits, raise_open_files};
 pub(crate) use identity::{Process, ProcessIdentity, session_of};
+pub(crate) use orphans::adopt_and_reap;
+pub(crate) use run_mark::{RUN_ID_VARIABLE, bears_mark_of, new_run_id};
 pub use signal::{StopSignal, UnknownSignal};
-pub(crate) use spawn::Command;
+pub(crate) use spawn::{Command, Output, Record};
 pub(crate) use spawn_error::SpawnError;
-pub(crate) use tree::{RUN_ID_VARIABLE, bears_mark_of, kill_session_of_dead, kill_tree};
+pub(crate) use tree::{Tree, TreeEnd};
 pub(crate) use wait::{ExitWatch, readable_until, watch_readable};

@@ -3,10 +3,11 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use supervision::ExitHow;
 
 use super::identity::{Process, Stat};
+use super::orphans;
 
 impl Process {
     /// Whether it has ended (reaped or not).
@@ -17,10 +18,12 @@ impl Process {
 
     /// How it ended; reaps it where it is our child. Call it once, after the process was seen to end.
     pub(crate) fn exit_how(&self) -> ExitHow {
-        match wait_for(WaitId::PidFd(self.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+        let how = match wait_for(WaitId::PidFd(self.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
             Some(how) => how,
             None => self.foreign_exit_how(),
-        }
+        };
+        orphans::forget(self.pid());
+        how
     }
 
     /// Kills our child with its group and reaps it, unless that is done already.
@@ -47,13 +50,7 @@ impl Process {
 /// Waits for a child that is about to end, and reaps it.
 pub(super) fn child(process: &Process) {
     let _ = wait_for(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED);
-}
-
-/// As [`child`], where no pidfd could be opened.
-pub(super) fn child_by_pid(pid: u32) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let _ = wait_for(WaitId::Pid(pid), WaitIdOptions::EXITED);
-    }
+    orphans::forget(process.pid());
 }
 
 fn wait_for(id: WaitId<'_>, options: WaitIdOptions) -> Option<ExitHow> {

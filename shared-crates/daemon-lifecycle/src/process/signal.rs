@@ -68,13 +68,15 @@ impl FromStr for StopSignal {
 }
 
 impl Process {
-    /// Sends a signal to the whole process group this process leads; a group without members is fine.
+    /// Sends a signal to the whole process group this process leads, or to itself alone where it leads none (a daemon that forked
+    /// twice does not); one that is gone is fine.
     pub(crate) fn signal_group(&self, number: i32) -> io::Result<()> {
-        ignore_gone(match send(self, number, libc::PIDFD_SIGNAL_PROCESS_GROUP) {
+        match send(self, number, libc::PIDFD_SIGNAL_PROCESS_GROUP) {
             // Kernels before 6.9 know no group flag: by number then, while the leader itself still keeps the number from being reused.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.signal_group_by_number(number),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => self.signal(number),
             result => result,
-        })
+        }
     }
 
     /// SIGKILL to this process and its group.
@@ -92,9 +94,10 @@ impl Process {
         let still_there =
             Stat::read(self.pid())?.is_some_and(|stat| stat.start_time_ticks == self.identity().start_time_ticks);
         match rustix_pid(self.pid()).filter(|_| still_there) {
-            Some(pid) => {
-                nix::sys::signal::killpg(pid, nix::sys::signal::Signal::try_from(number)?).map_err(io::Error::from)
-            }
+            Some(pid) => match nix::sys::signal::killpg(pid, nix::sys::signal::Signal::try_from(number)?) {
+                Err(nix::errno::Errno::ESRCH) => self.signal(number),
+                result => result.map_err(io::Error::from),
+            },
             None => Ok(()),
         }
     }

@@ -1,23 +1,26 @@
-//! Starts a process in three steps: fork, record, release.
+//! Starts a process. Whoever finds it running finds its record too.
 //!
-//! The child stops at a gate before it executes anything: a pipe read that ends with a byte (go) or with the pipe's end (its parent
-//! is dead or changed its mind; it exits). Between fork and release the caller writes down who the child is. So there is no moment
-//! at which a supervisor's death leaves a process that no state file knows.
+//! The child itself writes its record (state file, PID file), before it executes anything, while it still shares its parent's file
+//! table and so holds its parent's lock. A supervisor that is killed in between leaves one of two things: a child that never executes
+//! anything, or one whose record stands there. The next supervisor can take the lock only after that is decided.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use rustix::pipe::{PipeFlags, pipe_with};
-
-use super::identity::{Process, ProcessIdentity};
+use super::cgroup::Cgroup;
+use super::child::{self, Plan, Source};
+use super::child_limits::ChildLimits;
+use super::clone::{self, Born, Into};
+use super::identity::Process;
+use super::run_mark::RunMark;
 use super::spawn_error::{Problem, SpawnError};
-use super::{child, reap, resolve};
+use super::{orphans, reap, resolve};
 
 /// Everything a process is started with. Nothing else is inherited.
-pub(crate) struct Command<'fd> {
+pub(crate) struct Command<'a> {
     /// A path, or a name to look up on the `PATH` of `env`.
     pub(crate) program: PathBuf,
     /// Its arguments, without its name.
@@ -29,65 +32,118 @@ pub(crate) struct Command<'fd> {
     /// File mode creation mask.
     pub(crate) umask: u32,
     /// Its standard output; standard input is `/dev/null`.
-    pub(crate) stdout: BorrowedFd<'fd>,
+    pub(crate) stdout: Output<'a>,
     /// Its standard error.
-    pub(crate) stderr: BorrowedFd<'fd>,
+    pub(crate) stderr: Output<'a>,
     /// Listening sockets, passed as fd 3 and on (`LISTEN_FDS`, `LISTEN_PID`).
-    pub(crate) sockets: Vec<BorrowedFd<'fd>>,
+    pub(crate) sockets: Vec<BorrowedFd<'a>>,
+    /// Which run it begins.
+    pub(crate) run_id: String,
 }
 
-/// A forked child that waits to be released. Dropped unreleased, it exits and has never run.
-#[derive(Debug)]
-pub(crate) struct Gated {
-    process: Option<Process>,
-    gate: Option<OwnedFd>,
-    errors: OwnedFd,
-    file: PathBuf,
-    working_dir: Option<PathBuf>,
+/// Where a process writes to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Output<'a> {
+    /// An open file of ours.
+    Fd(BorrowedFd<'a>),
+    /// A FIFO, opened by the process itself for reading and writing.
+    Fifo(&'a Path),
+}
+
+/// A file the child writes about itself.
+pub(crate) struct Record<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) mode: u32,
+    pub(crate) pieces: Vec<child::Piece>,
 }
 
 impl Command<'_> {
-    /// Forks. The child is the leader of its own session and process group, with default signal handling.
-    pub(crate) fn spawn(&self) -> Result<Gated, SpawnError> {
+    /// Starts it, as the leader of its own session and process group, with default signal handling. Returns once it executes its
+    /// program, or says why it could not; then nothing of it is left but the records.
+    pub(crate) fn spawn(
+        &self,
+        records: &[Record<'_>],
+        cgroup: Option<&Cgroup>,
+        limits: &ChildLimits,
+    ) -> Result<Process, SpawnError> {
         let path_variable = self.env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
         let file = resolve::resolve(&self.program, self.working_dir.as_deref(), path_variable)?;
-        let null = std::fs::File::open("/dev/null").map_err(|e| SpawnError::step("open /dev/null", e))?;
-        let (gate_read, gate_write) = pipe()?;
-        let (errors_read, errors_write) = pipe()?;
-
-        let mut inherited = vec![null.as_fd(), self.stdout, self.stderr];
-        inherited.extend(&self.sockets);
-        let mut plan = child::Plan {
+        let mark = RunMark::of_run(&self.run_id).limit().map(|limit| (libc::RLIMIT_RTTIME, limit));
+        let mut plan = Plan {
             file: c_string(file.as_os_str())?,
             argv: child::StringArray::new(self.argv()?),
-            env: child::StringArray::new(self.environment()?),
-            has_listen_pid: !self.sockets.is_empty(),
+            env: self.environment()?,
             working_dir: self.working_dir.as_ref().map(|dir| c_string(dir.as_os_str())).transpose()?,
             umask: self.umask,
-            inherited: inherited.iter().map(|fd| fd.as_raw_fd()).collect(),
-            gate: gate_read.as_raw_fd(),
-            errors: errors_write.as_raw_fd(),
+            files: self.files()?,
+            records: records.iter().map(Record::file).collect::<Result<_, _>>()?,
+            cgroup_procs: None,
+            limits: mark.into_iter().chain(limits.rlimits()).collect(),
+            nice: limits.nice(),
+            io_priority: limits.io_priority(),
+            start_time_ticks: 0,
+            failure: None,
         };
-        let pid = child::fork(&mut plan).map_err(|e| SpawnError::step("fork", e))?;
-        drop((gate_read, errors_write));
+        let born = orphans::awaited(|| bear(&mut plan, cgroup)).map_err(|e| SpawnError::step("start a process", e))?;
+        let process = Process::of_child(born.pidfd, born.pid, plan.start_time_ticks)
+            .map_err(|e| SpawnError::step("read this machine's boot id", e))?;
+        let Some(failure) = plan.failure else { return Ok(process) };
+        reap::child(&process);
+        Err(self.explain(&plan, failure, &file, records, limits, usize::from(mark.is_some())))
+    }
 
-        // Our child, and nobody else reaps it: until then the pid cannot be another's.
-        let process =
-            Process::of_pid(pid).and_then(|found| found.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH)));
-        match process {
-            Ok(process) => Ok(Gated {
-                process: Some(process),
-                gate: Some(gate_write),
-                errors: errors_read,
-                file,
-                working_dir: self.working_dir.clone(),
-            }),
-            Err(error) => {
-                drop(gate_write);
-                reap::child_by_pid(pid);
-                Err(SpawnError::step("open the new process", error))
+    fn explain(
+        &self,
+        plan: &Plan,
+        failure: child::Failure,
+        file: &Path,
+        records: &[Record<'_>],
+        limits: &ChildLimits,
+        marks: usize,
+    ) -> SpawnError {
+        let source = io::Error::from_raw_os_error(failure.errno);
+        match failure.step {
+            child::Step::NewSession => SpawnError::step("make a session for the new process", source),
+            child::Step::ReadStat => SpawnError::step("read the new process's start time", source),
+            child::Step::EnterCgroup => SpawnError::step("put the new process into its cgroup", source),
+            child::Step::UnshareFiles => SpawnError::step("close inherited file descriptors", source),
+            child::Step::Record(index) => {
+                let path = records.get(index).map(|record| record.path.to_owned()).unwrap_or_default();
+                SpawnError::Record { path, source }
             }
+            child::Step::PlaceFile(index) => {
+                let output = [None, Some(self.stdout), Some(self.stderr)].into_iter().nth(index).flatten();
+                match output {
+                    Some(Output::Fifo(path)) => SpawnError::step(format!("open {} for it", path.display()), source),
+                    _ => SpawnError::step("place the new process's file descriptors", source),
+                }
+            }
+            child::Step::Limit(index) if index < marks => SpawnError::step("mark the new process", source),
+            child::Step::Limit(index) => limits.refused(index - marks, source),
+            child::Step::Nice => limits.nice_refused(source),
+            child::Step::IoPriority => SpawnError::step("set its place in the queue for disks (io)", source),
+            child::Step::EnterDirectory => SpawnError::from_chdir(self.working_dir.clone().unwrap_or_default(), source),
+            child::Step::Execute if failure.errno == libc::E2BIG => {
+                SpawnError::TooBig { bytes: plan.argv.bytes() + plan.env.bytes() }
+            }
+            child::Step::Execute => SpawnError::from_exec(file.to_owned(), source),
         }
+    }
+
+    fn files(&self) -> Result<Vec<Source>, SpawnError> {
+        let source = |output: Output<'_>| -> Result<Source, SpawnError> {
+            Ok(match output {
+                Output::Fd(fd) => Source::Fd(fd.as_raw_fd()),
+                Output::Fifo(path) => Source::Path(c_string(path.as_os_str())?, libc::O_RDWR),
+            })
+        };
+        let null = Source::Path(c"/dev/null".to_owned(), libc::O_RDONLY);
+        let mut files = vec![null, source(self.stdout)?, source(self.stderr)?];
+        files.extend(self.sockets.iter().map(|socket| Source::Fd(socket.as_raw_fd())));
+        if files.len() > child::FILES_MAX {
+            return Err(SpawnError::step("pass so many sockets", io::Error::from_raw_os_error(libc::EMFILE)));
+        }
+        Ok(files)
     }
 
     fn argv(&self) -> Result<Vec<CString>, SpawnError> {
@@ -95,7 +151,7 @@ impl Command<'_> {
         std::iter::once(program).chain(self.args.iter().map(|arg| c_string(OsStr::new(arg)))).collect()
     }
 
-    fn environment(&self) -> Result<Vec<CString>, SpawnError> {
+    fn environment(&self) -> Result<child::StringArray, SpawnError> {
         let ours = |name: &OsStr| name == "LISTEN_FDS" || name == "LISTEN_PID" || name == "LISTEN_FDNAMES";
         let mut variables: Vec<CString> = self
             .env
@@ -108,56 +164,39 @@ impl Command<'_> {
                 c_string(&text)
             })
             .collect::<Result<_, _>>()?;
-        if !self.sockets.is_empty() {
+        let has_sockets = !self.sockets.is_empty();
+        if has_sockets {
             variables.push(c_string(OsStr::new(&format!("LISTEN_FDS={}", self.sockets.len())))?);
-            // Last, and with room for any pid: the child alone knows its own.
-            variables.push(c_string(OsStr::new(child::LISTEN_PID_TEMPLATE))?);
         }
-        Ok(variables)
+        Ok(child::StringArray::with_listen_pid(variables, has_sockets))
     }
 }
 
-impl Gated {
-    /// Who it will be.
-    pub(crate) fn identity(&self) -> &ProcessIdentity {
-        static NOBODY: ProcessIdentity = ProcessIdentity { pid: 0, start_time_ticks: 0, boot_id: String::new() };
-        self.process.as_ref().map_or(&NOBODY, Process::identity)
-    }
-
-    /// Lets it execute its program; returns once it does, or says why it could not.
-    pub(crate) fn release(mut self) -> Result<Process, SpawnError> {
-        let (Some(process), Some(gate)) = (self.process.take(), self.gate.take()) else {
-            return Err(SpawnError::step("release", io::Error::from(io::ErrorKind::InvalidInput)));
-        };
-        // A child killed at the gate breaks the pipe; its exit is seen like any other.
-        let _ = rustix::io::write(&gate, b"g");
-        drop(gate);
-        let Some((step, errno)) =
-            child::read_error(&self.errors).map_err(|e| SpawnError::step("follow the exec", e))?
-        else {
-            return Ok(process);
-        };
-        reap::child(&process);
-        let source = io::Error::from_raw_os_error(errno);
-        Err(match (step, self.working_dir.take()) {
-            (child::Step::Execute, _) => SpawnError::from_exec(self.file.clone(), source),
-            (child::Step::EnterDirectory, Some(dir)) => SpawnError::from_chdir(dir, source),
-            (step, _) => SpawnError::step(step.words(), source),
+impl Record<'_> {
+    fn file(&self) -> Result<child::RecordFile, SpawnError> {
+        let pieces = self.pieces.clone();
+        let new = crate::files::beside(self.path);
+        Ok(child::RecordFile {
+            new: c_string(new.as_os_str())?,
+            path: c_string(self.path.as_os_str())?,
+            mode: self.mode,
+            pieces,
         })
     }
 }
 
-impl Drop for Gated {
-    fn drop(&mut self) {
-        drop(self.gate.take());
-        if let Some(process) = self.process.take() {
-            reap::child(&process);
+/// The clone itself, in its cgroup from the start; where the kernel does not do that, the child enters it before it executes anything.
+fn bear(plan: &mut Plan, cgroup: Option<&Cgroup>) -> io::Result<Born> {
+    let Some(cgroup) = cgroup else { return clone::clone_and_wait(plan, &Into::Here) };
+    let dir = cgroup.open()?;
+    match clone::clone_and_wait(plan, &Into::Cgroup(dir.as_fd())) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EPERM)) => {
+            let procs = cgroup.open_procs()?;
+            plan.cgroup_procs = Some(procs.as_raw_fd());
+            clone::clone_and_wait(plan, &Into::Here)
         }
+        result => result,
     }
-}
-
-fn pipe() -> Result<(OwnedFd, OwnedFd), SpawnError> {
-    pipe_with(PipeFlags::CLOEXEC).map_err(|e| SpawnError::step("make a pipe", e))
 }
 
 fn c_string(text: &OsStr) -> Result<CString, SpawnError> {

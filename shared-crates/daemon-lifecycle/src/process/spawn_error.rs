@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use supervision::SpawnErrorKind;
 
+use super::format;
+
 /// A process could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpawnError {
@@ -25,6 +27,34 @@ pub(crate) enum SpawnError {
         /// What is wrong with it.
         problem: Problem,
     },
+    /// Arguments and environment are more than the kernel takes.
+    #[error(
+        "its arguments and environment are too big: {bytes} bytes together, and no single one may have more than 131,072"
+    )]
+    TooBig {
+        /// All of them.
+        bytes: usize,
+    },
+    /// A limit of the unit cannot be set.
+    #[error("{limit} is refused{}", ceiling(*may))]
+    LimitRefused {
+        /// Its name and value.
+        limit: String,
+        /// The most that is allowed, where there is such a number.
+        may: Option<u64>,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The new process's record cannot be written.
+    #[error("cannot write {}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
     /// A system call failed.
     #[error("cannot {step}")]
     Step {
@@ -37,10 +67,12 @@ pub(crate) enum SpawnError {
 }
 
 /// What is wrong with a program or directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Problem {
     Missing,
-    MissingInterpreter,
+    MissingInterpreter(Option<PathBuf>),
+    NoInterpreterLine,
+    OtherProcessor { built_for: String },
     IsDirectory,
     NotDirectory,
     NotExecutable,
@@ -51,16 +83,30 @@ pub(crate) enum Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        let text = match self {
+            Self::MissingInterpreter(Some(named)) => {
+                return write!(
+                    f,
+                    "exists, but what it names as its interpreter or loader, {}, does not",
+                    named.display()
+                );
+            }
+            Self::OtherProcessor { built_for } => {
+                return write!(f, "is built for another processor ({built_for}; this is {})", std::env::consts::ARCH);
+            }
             Self::Missing => "does not exist",
-            Self::MissingInterpreter => "exists, but the interpreter or loader it names does not",
+            Self::MissingInterpreter(None) => "exists, but the interpreter or loader it names does not",
+            Self::NoInterpreterLine => {
+                "is a script without a first line that names its interpreter (such as #!/bin/sh)"
+            }
             Self::IsDirectory => "is a directory, not a program",
             Self::NotDirectory => "is not a directory",
             Self::NotExecutable => "is not executable",
             Self::NoPermission => "may not be used by this user",
-            Self::WrongFormat => "is not a program this machine can run (unknown format or another architecture)",
+            Self::WrongFormat => "is not a program this machine can run (unknown format)",
             Self::HasNul => "holds a NUL byte",
-        })
+        };
+        f.write_str(text)
     }
 }
 
@@ -72,15 +118,19 @@ impl SpawnError {
     /// Whether trying again can help.
     pub(crate) const fn kind(&self) -> SpawnErrorKind {
         match self {
-            Self::NotOnPath { .. } | Self::Unusable { .. } => SpawnErrorKind::Unavailable,
-            Self::Step { .. } => SpawnErrorKind::Failed,
+            Self::NotOnPath { .. } | Self::Unusable { .. } | Self::TooBig { .. } | Self::LimitRefused { .. } => {
+                SpawnErrorKind::Unavailable
+            }
+            Self::Record { .. } | Self::Step { .. } => SpawnErrorKind::Failed,
         }
     }
 
     /// The whole story in one line, sources included.
     pub(crate) fn full_text(&self) -> String {
         match self {
-            Self::Step { step, source } => format!("cannot {step}: {source}"),
+            Self::Step { source, .. } | Self::Record { source, .. } | Self::LimitRefused { source, .. } => {
+                format!("{self}: {source}")
+            }
             other => other.to_string(),
         }
     }
@@ -100,9 +150,9 @@ impl SpawnError {
     pub(super) fn from_exec(path: PathBuf, source: io::Error) -> Self {
         let file = path.metadata();
         let problem = match source.raw_os_error() {
-            Some(libc::ENOENT) if file.is_ok() => Problem::MissingInterpreter,
+            Some(libc::ENOENT) if file.is_ok() => Problem::MissingInterpreter(format::interpreter_of(&path)),
             Some(libc::ENOENT | libc::ENOTDIR) => Problem::Missing,
-            Some(libc::ENOEXEC | libc::ELIBBAD) => Problem::WrongFormat,
+            Some(libc::ENOEXEC | libc::ELIBBAD) => format::problem_of(&path),
             Some(libc::EACCES) => match file {
                 Ok(file) if file.is_dir() => Problem::IsDirectory,
                 Ok(file) if !super::resolve::has_execute_bit(&file) => Problem::NotExecutable,
@@ -112,6 +162,10 @@ impl SpawnError {
         };
         Self::Unusable { path, problem }
     }
+}
+
+fn ceiling(may: Option<u64>) -> String {
+    may.map(|may| format!("; this program may go up to {may}")).unwrap_or_default()
 }
 
 fn places(looked_in: &[PathBuf]) -> String {

@@ -1,91 +1,282 @@
-//! The end of a whole process tree. The one place that knows what belongs to a daemon besides its main process.
+//! The end of a whole process tree. The one place that knows what belongs to a run besides its main process.
 //!
-//! Today that is its process group and its session. A cgroup, or a scan for those that left the session, would come in here.
+//! ```text
+//! with a cgroup:  remove it ── is busy ──▶ cgroup.kill ──▶ wait until it is empty ──▶ remove it
+//! without:        ┌▶ scan /proc ──▶ pin what is new by a pidfd, stop it ─┐ something new ──▶ again: what is stopped forks no more
+//!                 │                                                      ▼ nothing new
+//!                 └──────────────────── wait ◀── kill all that is pinned ┘            nothing at all ──▶ gone
+//! ```
+//!
+//! A scan is shared by all who ask while one is due: a thousand runs that end together cost some scans, not a thousand.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::poll::{PollFd, PollFlags};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
+use supervision::ExitHow;
+
+use super::cgroup::Cgroup;
 use super::identity::{Process, ProcessIdentity, Stat, open_pidfd};
+use super::run_mark::{RunMark, run_id_of};
 use super::wait::poll_timeout;
 
-/// The environment variable that marks every process of one run; children inherit it.
-pub(crate) const RUN_ID_VARIABLE: &str = "RBEE_RUN_ID";
-
-/// Kills the process and all that belongs to it; waits until they are gone, at most `wait`. Whether they are.
-pub(crate) fn kill_tree(leader: &Process, wait: Duration) -> io::Result<bool> {
-    leader.kill_group()?;
-    let until = Instant::now() + wait;
-    let is_member = |pid: u32, stat: &Stat| stat.session == leader.pid() && pid != leader.pid();
-    kill_until_gone(until, is_member)
+/// What a run's processes are known by.
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
+    /// In every process's environment, unless it cleared that.
+    pub(crate) run_id: String,
+    /// Its cgroup, where it has one.
+    pub(crate) cgroup: Option<PathBuf>,
 }
 
-/// Kills what a dead leader left in its session. Its number may be another's by now, so only processes that carry the run's mark
-/// count.
-pub(crate) fn kill_session_of_dead(leader: &ProcessIdentity, run_id: &str, wait: Duration) -> io::Result<bool> {
-    if !leader.is_of_this_boot()? {
-        return Ok(true);
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TreeEnd {
+    /// Whether nothing is left of its tree.
+    pub(crate) is_gone: bool,
+    /// How its main process ended.
+    pub(crate) how: ExitHow,
+}
+
+impl Tree {
+    /// For a main process that has ended: kills what it left behind, waits until that is gone, at most `wait`, and reaps it. In this
+    /// order: until it is reaped, its number and its session are nobody else's.
+    pub(crate) fn bury(&self, leader: &Process, wait: Duration) -> io::Result<TreeEnd> {
+        // Asked before the cgroup is removed.
+        let ran_out_of_memory = self.cgroup().is_some_and(|cgroup| cgroup.ran_out_of_memory());
+        let is_gone = self.kill_rest(Some(leader.identity()), wait)?;
+        let how = match leader.exit_how() {
+            ExitHow::Signal(libc::SIGKILL) if ran_out_of_memory => ExitHow::OutOfMemory,
+            how => how,
+        };
+        Ok(TreeEnd { is_gone, how })
     }
-    let session = leader.pid;
-    let mark = format!("{RUN_ID_VARIABLE}={run_id}");
-    let is_member =
-        |pid: u32, stat: &Stat| stat.session == session && has_env_entry(pid, |entry| entry == mark.as_bytes());
-    kill_until_gone(Instant::now() + wait, is_member)
-}
 
-/// Whether the process carries the mark of some run of this unit.
-pub(crate) fn bears_mark_of(pid: u32, unit: &str) -> bool {
-    has_env_entry(pid, |entry| entry.starts_with(format!("{RUN_ID_VARIABLE}={unit}:").as_bytes()))
-}
-
-fn kill_until_gone(until: Instant, is_member: impl Fn(u32, &Stat) -> bool) -> io::Result<bool> {
-    loop {
-        let members = find(&is_member)?;
-        if members.is_empty() {
+    /// Kills what a main process left that somebody else has reaped; whether that is gone.
+    pub(crate) fn kill_rest_of_dead(&self, leader: &ProcessIdentity, wait: Duration) -> io::Result<bool> {
+        if !leader.is_of_this_boot()? {
             return Ok(true);
         }
-        for member in &members {
-            rustix::process::pidfd_send_signal(member, rustix::process::Signal::KILL).or_else(|errno| match errno {
-                rustix::io::Errno::SRCH => Ok(()),
-                other => Err(other),
-            })?;
+        // Its number, and that of its session, may be another's by now: only the marks count.
+        self.kill_rest(None, wait)
+    }
+
+    /// Whether this process belongs to the run.
+    pub(crate) fn holds(&self, pid: u32) -> bool {
+        match self.cgroup() {
+            Some(cgroup) => cgroup.holds(pid),
+            None => {
+                RunMark::of_process(pid) == Some(RunMark::of_run(&self.run_id))
+                    || run_id_of(pid).is_some_and(|run| run == self.run_id)
+            }
         }
-        // One after the other is as good as all at once: every one of them has to go.
-        for member in &members {
-            let Some(left) = until.checked_duration_since(Instant::now()) else { return Ok(false) };
-            wait_gone(member, poll_timeout(left))?;
+    }
+
+    /// What the run uses, in bytes: all of it by its cgroup's count, else the main process's resident memory.
+    pub(crate) fn memory_bytes(&self, leader: &Process) -> Option<u64> {
+        let counted = self.cgroup().and_then(|cgroup| cgroup.memory_bytes());
+        counted.or_else(|| resident_bytes(leader.pid()))
+    }
+
+    fn cgroup(&self) -> Option<Cgroup> {
+        self.cgroup.clone().map(Cgroup::at)
+    }
+
+    fn kill_rest(&self, leader: Option<&ProcessIdentity>, wait: Duration) -> io::Result<bool> {
+        let until = Instant::now() + wait;
+        let Some(cgroup) = self.cgroup() else { return self.kill_scattered(leader, until) };
+        // Removing it is the quickest way to ask whether anything is in it.
+        Ok(cgroup.remove()? || (cgroup.kill(until)? && cgroup.remove()?))
+    }
+
+    fn kill_scattered(&self, leader: Option<&ProcessIdentity>, until: Instant) -> io::Result<bool> {
+        let mark = RunMark::of_run(&self.run_id);
+        let mut is_every_signal_sent = true;
+        loop {
+            let mut pinned: BTreeMap<u32, OwnedFd> = BTreeMap::new();
+            loop {
+                let members = Table::newest()?.members(mark, &self.run_id, leader);
+                let new: Vec<u32> = members.into_iter().filter(|pid| !pinned.contains_key(pid)).collect();
+                let mut is_any_new = false;
+                for pid in new {
+                    // Looked at again behind the open: what is held is what was meant, or dead.
+                    let Some(pidfd) = open_pidfd(pid)? else { continue };
+                    let is_member = Entry::read(pid).is_some_and(|entry| entry.belongs(mark, &self.run_id, leader))
+                        || Table::newest()?.members(mark, &self.run_id, leader).contains(&pid);
+                    if !is_member || has_ended(&pidfd)? {
+                        continue;
+                    }
+                    is_every_signal_sent &= send(&pidfd, Signal::STOP)?;
+                    pinned.insert(pid, pidfd);
+                    is_any_new = true;
+                }
+                if !is_any_new {
+                    break;
+                }
+            }
+            if pinned.is_empty() {
+                return Ok(true);
+            }
+            for pidfd in pinned.values() {
+                is_every_signal_sent &= send(pidfd, Signal::KILL)?;
+            }
+            // One after the other is as good as all at once: every one of them has to go.
+            for pidfd in pinned.values() {
+                let Some(left) = until.checked_duration_since(Instant::now()) else { return Ok(false) };
+                wait_gone(pidfd, left)?;
+                // An orphan of ours would stay a zombie until the next sweep; one of somebody else's gives an error.
+                let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+            }
+            if !is_every_signal_sent {
+                return Ok(false);
+            }
         }
     }
 }
 
-fn wait_gone(member: &OwnedFd, timeout: PollTimeout) -> io::Result<()> {
-    match nix::poll::poll(&mut [PollFd::new(member.as_fd(), PollFlags::POLLIN)], timeout) {
+/// False where the process is not ours to signal (it is another user's by now).
+fn send(pidfd: &OwnedFd, signal: Signal) -> io::Result<bool> {
+    match pidfd_send_signal(pidfd, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(true),
+        Err(rustix::io::Errno::PERM) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
+    Ok(nix::poll::poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], nix::poll::PollTimeout::ZERO)? > 0)
+}
+
+fn wait_gone(member: &OwnedFd, wait: Duration) -> io::Result<()> {
+    match nix::poll::poll(&mut [PollFd::new(member.as_fd(), PollFlags::POLLIN)], poll_timeout(wait)) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// Every live process for which `is_member` is true, held by a pidfd that was opened before the last look at it.
-fn find(is_member: &impl Fn(u32, &Stat) -> bool) -> io::Result<Vec<OwnedFd>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let is_meant = |pid| matches!(Stat::read(pid), Ok(Some(stat)) if !stat.is_zombie && is_member(pid, &stat));
-        if !is_meant(pid) {
-            continue;
-        }
-        if let Some(pidfd) = open_pidfd(pid)?
-            && is_meant(pid)
-        {
-            found.push(pidfd);
-        }
-    }
-    Ok(found)
+fn resident_bytes(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * page_bytes()?)
 }
 
-fn has_env_entry(pid: u32, is_meant: impl Fn(&[u8]) -> bool) -> bool {
-    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|env| env.split(|byte| *byte == 0).any(is_meant))
+fn page_bytes() -> Option<u64> {
+    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??.try_into().ok()
+}
+
+/// Every process of the machine, as one scan saw it.
+#[derive(Debug, Default)]
+struct Table {
+    entries: Vec<Entry>,
+}
+
+/// What a scan keeps of a process.
+#[derive(Debug, Clone)]
+struct Entry {
+    pid: u32,
+    /// A marked process needs no second look.
+    mark: Option<RunMark>,
+    /// Of an unmarked one.
+    origin: Option<Origin>,
+}
+
+/// Where an unmarked process comes from.
+#[derive(Debug, Clone)]
+struct Origin {
+    parent: u32,
+    session: u32,
+    run_id: Option<String>,
+}
+
+impl Entry {
+    fn read(pid: u32) -> Option<Self> {
+        if let Some(mark) = RunMark::of_process(pid) {
+            return Some(Self { pid, mark: Some(mark), origin: None });
+        }
+        let stat = Stat::read(pid).ok().flatten().filter(|stat| !stat.is_zombie)?;
+        let origin = Origin { parent: stat.parent, session: stat.session, run_id: run_id_of(pid) };
+        Some(Self { pid, mark: None, origin: Some(origin) })
+    }
+
+    /// By what it carries itself.
+    fn belongs(&self, mark: RunMark, run_id: &str, leader: Option<&ProcessIdentity>) -> bool {
+        let Some(origin) = &self.origin else { return self.mark == Some(mark) };
+        match &origin.run_id {
+            Some(found) => found == run_id,
+            // Until the leader is reaped, its number and its session are nobody else's.
+            None => leader.is_some_and(|leader| origin.session == leader.pid),
+        }
+    }
+}
+
+impl Table {
+    fn scan() -> io::Result<Self> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            entries.extend(Entry::read(pid));
+        }
+        Ok(Self { entries })
+    }
+
+    /// Who belongs to a run: by mark, by session, or as a descendant of one who does and carries no other mark. Without the leader.
+    fn members(&self, mark: RunMark, run_id: &str, leader: Option<&ProcessIdentity>) -> Vec<u32> {
+        let own = self.entries.iter().filter(|entry| entry.belongs(mark, run_id, leader));
+        let mut members: HashSet<u32> = own.map(|entry| entry.pid).chain(leader.map(|leader| leader.pid)).collect();
+        loop {
+            let children = self.entries.iter().filter(|entry| {
+                let unmarked = entry.origin.as_ref().filter(|origin| origin.run_id.is_none());
+                unmarked.is_some_and(|origin| members.contains(&origin.parent)) && !members.contains(&entry.pid)
+            });
+            let children: Vec<u32> = children.map(|entry| entry.pid).collect();
+            if children.is_empty() {
+                break;
+            }
+            members.extend(children);
+        }
+        members.into_iter().filter(|pid| leader.is_none_or(|leader| leader.pid != *pid)).collect()
+    }
+
+    /// A scan that began after this call, shared with all who called before it began.
+    fn newest() -> io::Result<Arc<Self>> {
+        static SHARED: Mutex<Shared> = Mutex::new(Shared { begun: 0, finished: 0, table: None });
+        static FINISHED: Condvar = Condvar::new();
+        let lock = || SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = lock();
+        let needed = shared.begun + 1;
+        loop {
+            if shared.finished >= needed
+                && let Some(table) = &shared.table
+            {
+                return Ok(Arc::clone(table));
+            }
+            if shared.finished < shared.begun {
+                shared = FINISHED.wait(shared).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            shared.begun += 1;
+            drop(shared);
+            let scanned = Self::scan();
+            shared = lock();
+            shared.finished = shared.begun;
+            FINISHED.notify_all();
+            // One who waits for a scan that failed makes the next one.
+            shared.table = None;
+            shared.table = Some(Arc::new(scanned?));
+        }
+    }
+}
+
+/// Scans are numbered; none begins before the one before it has finished.
+struct Shared {
+    begun: u64,
+    finished: u64,
+    table: Option<Arc<Table>>,
 }

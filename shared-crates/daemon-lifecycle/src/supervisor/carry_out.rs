@@ -50,6 +50,7 @@ impl Owner {
             notify: spec.is_notifying().then(|| self.paths.notify.clone()),
             socket,
             listened: entry.listened,
+            in_cgroups: self.config.cgroups,
             spec,
         };
         self.spawning += 1;
@@ -168,6 +169,7 @@ impl Owner {
         live.probing = None;
         let burial = Burial {
             process: Arc::clone(&live.process),
+            tree: live.state.tree(),
             files: RunFiles { pid: live.state.pid_file.clone(), state: entry.files.state.clone() },
             logs: entry.logs.clone(),
             kill_wait,

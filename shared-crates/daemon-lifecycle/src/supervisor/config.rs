@@ -13,12 +13,14 @@ pub struct SupervisorConfig {
     pub log_dir: PathBuf,
     /// Limits.
     pub bounds: Bounds,
+    /// Whether each run gets a cgroup of its own, where the machine lets us; else its processes are known by their marks.
+    pub cgroups: bool,
 }
 
 impl SupervisorConfig {
     /// A supervisor with the default bounds.
     pub fn new(run_dir: impl Into<PathBuf>, log_dir: impl Into<PathBuf>) -> Self {
-        Self { run_dir: run_dir.into(), log_dir: log_dir.into(), bounds: Bounds::default() }
+        Self { run_dir: run_dir.into(), log_dir: log_dir.into(), bounds: Bounds::default(), cgroups: true }
     }
 }
 

@@ -1,12 +1,11 @@
 //! What takes time and must not keep the owner waiting: spawns and burials, on a few threads; probes, as tasks.
 
 use std::net::SocketAddr;
-use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use supervision::{Incarnation, UnitName};
+use supervision::{Incarnation, Stage, UnitName};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -14,10 +13,10 @@ use super::activity::Activity;
 use super::message::{Begun, Health, Report, StartFailure, What};
 use super::spec::UnitSpec;
 use crate::listen::ListenSocket;
-use crate::logs::{Logs, open_for_daemon};
+use crate::logs::Logs;
 use crate::probe::{HealthProbe, Probe, Readiness};
 use crate::probing::{Pauses, ProbeContext};
-use crate::process::{Process, kill_tree};
+use crate::process::{Output, Process, Tree, TreeEnd};
 use crate::run::{RunError, RunFiles, RunOrder};
 
 /// A readiness probe that takes longer is put again.
@@ -70,6 +69,8 @@ pub(super) struct SpawnOrder {
     pub(super) socket: Option<ListenSocket>,
     /// Where its socket was before, to bind it there again.
     pub(super) listened: Option<SocketAddr>,
+    /// Each run into a cgroup of its own, where the machine lets us.
+    pub(super) in_cgroups: bool,
 }
 
 impl SpawnOrder {
@@ -81,11 +82,6 @@ impl SpawnOrder {
     }
 
     fn begin(self, incarnation: Incarnation) -> Result<Begun, RunError> {
-        let [out, err] = self
-            .fifos
-            .each_ref()
-            .map(|path| open_for_daemon(path).map_err(|source| RunError::Output { path: path.clone(), source }));
-        let (out, err) = (out?, err?);
         let socket = match (self.socket, self.spec.listen) {
             (Some(socket), Some(_)) => Some(socket),
             (None, Some(address)) => Some(bind(address, self.listened)?),
@@ -102,10 +98,15 @@ impl SpawnOrder {
             stop_timeout_ms: self.spec.policy.stop_timeout_ms,
             files: &self.files,
             log_file: Some(&self.log_file),
-            stdout: out.as_fd(),
-            stderr: err.as_fd(),
+            stdout: Output::Fifo(&self.fifos[0]),
+            stderr: Output::Fifo(&self.fifos[1]),
             socket: socket.as_ref(),
             notify_socket: self.notify.as_deref(),
+            limits: &self.spec.limits,
+            stale_locks: &self.spec.stale_locks,
+            forking: self.spec.forking,
+            in_cgroup: self.in_cgroups,
+            stage: if self.spec.readiness == Readiness::Started { Stage::Ready } else { Stage::Starting },
         };
         let (process, state) = order.begin()?;
         Ok(Begun { process, state, socket })
@@ -125,6 +126,7 @@ fn bind(address: SocketAddr, before: Option<SocketAddr>) -> Result<ListenSocket,
 #[derive(Debug)]
 pub(super) struct Burial {
     pub(super) process: Arc<Process>,
+    pub(super) tree: Tree,
     pub(super) files: RunFiles,
     pub(super) logs: Logs,
     pub(super) kill_wait: Duration,
@@ -135,12 +137,18 @@ impl Burial {
     pub(super) fn carry_out(self, runtime: &tokio::runtime::Handle, reporter: &Reporter) {
         let unit = &reporter.unit;
         // Its tree before itself: until it is reaped, its number and its session are nobody else's.
-        match kill_tree(&self.process, self.kill_wait) {
-            Ok(true) => {}
-            Ok(false) => tracing::warn!(%unit, "processes of its session survive SIGKILL"),
-            Err(error) => tracing::warn!(%unit, %error, "cannot end what it left behind"),
-        }
-        let how = self.process.exit_how();
+        let how = match self.tree.bury(&self.process, self.kill_wait) {
+            Ok(TreeEnd { is_gone, how }) => {
+                if !is_gone {
+                    tracing::warn!(%unit, "some of its processes survive SIGKILL");
+                }
+                how
+            }
+            Err(error) => {
+                tracing::warn!(%unit, %error, "cannot end what it left behind");
+                self.process.exit_how()
+            }
+        };
         if let Err(error) = self.files.remove() {
             tracing::error!(%unit, %error, file = %self.files.pid.display(), "cannot remove a run's files");
         }
@@ -158,12 +166,7 @@ pub(super) fn await_ready(probe: Probe, context: ProbeContext, pauses: Pauses, r
 }
 
 /// Probes a unit for as long as it runs.
-pub(super) fn watch_health(
-    health: HealthProbe,
-    context: ProbeContext,
-    activity: Activity,
-    reporter: Reporter,
-) -> Job {
+pub(super) fn watch_health(health: HealthProbe, context: ProbeContext, activity: Activity, reporter: Reporter) -> Job {
     Job(tokio::spawn(async move {
         let mut activity = activity;
         loop {

@@ -22,9 +22,9 @@ mod config;
 mod entry;
 mod error;
 mod exits;
+mod hearing;
 mod history;
 mod jobs;
-mod hearing;
 mod message;
 mod owner;
 mod paths;
@@ -58,6 +58,13 @@ pub struct Supervisor {
     snapshot: watch::Receiver<Snapshot>,
 }
 
+/// For as long as there is a supervisor: what its units leave behind becomes its own, and no zombie.
+async fn reap_orphans() {
+    if let Err(error) = crate::process::adopt_and_reap().await {
+        tracing::warn!(%error, "cannot take in what units leave behind; that is left to init");
+    }
+}
+
 impl Supervisor {
     /// Takes the run directory's lock, finds the live processes an earlier supervisor left there and clears what is stale.
     ///
@@ -73,7 +80,12 @@ impl Supervisor {
         let found = found.map_err(|_| SupervisorError::Closed)??;
         let (requests, inbox) = mpsc::channel(config.bounds.queue_max.max(1));
         let (publisher, snapshot) = watch::channel(Snapshot::default());
-        tokio::spawn(Owner::new(config, paths, found, inbox, publisher)?.run());
+        let owner = Owner::new(config, paths, found, inbox, publisher)?;
+        tokio::spawn(async move {
+            let reaping = tokio::spawn(reap_orphans());
+            owner.run().await;
+            reaping.abort();
+        });
         Ok(Self { requests, snapshot })
     }
 

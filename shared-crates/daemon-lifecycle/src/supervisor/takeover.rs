@@ -14,8 +14,8 @@ use crate::files;
 use crate::lock::{Lock, LockError};
 use crate::notify::NotifySocket;
 use crate::pid_file::PidFile;
-use crate::process::{Process, bears_mark_of};
-use crate::run::clear_dead_run;
+use crate::process::{Process, bears_mark_of, raise_open_files};
+use crate::run::{clear_dead_run, sweep_unborn};
 use crate::state_file::{RunState, StateFile};
 
 /// What was found, and what is held from now on.
@@ -38,6 +38,7 @@ pub(super) struct Orphan {
 
 impl Takeover {
     pub(super) fn begin(paths: &Paths) -> Result<Self> {
+        raise_open_files();
         for dir in [&paths.run_dir, &paths.log_dir] {
             files::make_private_dir(dir).map_err(|source| error("create", dir, source))?;
         }
@@ -48,6 +49,7 @@ impl Takeover {
         let notify = NotifySocket::bind(&paths.notify).map_err(|source| error("bind", &paths.notify, source))?;
         let mut found = Self { lock, notify, orphans: BTreeMap::new(), last_incarnations: BTreeMap::new() };
         found.look_around(paths)?;
+        sweep_unborn(&paths.run_dir);
         Ok(found)
     }
 
