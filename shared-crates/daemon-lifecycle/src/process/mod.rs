@@ -30,7 +30,7 @@ pub(crate) use child::Piece;
 pub(crate) use child_limits::{ChildLimits, raise_open_files};
 pub(crate) use identity::{Process, ProcessIdentity, session_of};
 pub(crate) use orphans::adopt_and_reap;
-pub(crate) use run_mark::{RUN_ID_VARIABLE, bears_mark_of, new_run_id};
+pub(crate) use run_mark::{RUN_ID_VARIABLE, RunMark, bears_mark_of, new_run_id};
 pub use signal::{StopSignal, UnknownSignal};
 pub(crate) use spawn::{Command, Output, Record};
 pub(crate) use spawn_error::SpawnError;

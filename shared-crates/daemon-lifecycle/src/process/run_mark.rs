@@ -18,10 +18,10 @@ const MARK_BIT: u64 = 1 << 62;
 
 /// A run's mark as a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct RunMark(u64);
+pub(crate) struct RunMark(u64);
 
 impl RunMark {
-    pub(super) fn of_run(run_id: &str) -> Self {
+    pub(crate) fn of_run(run_id: &str) -> Self {
         Self(MARK_BIT | (crate::launch::hash_of(run_id.as_bytes()) >> 2))
     }
 
@@ -33,7 +33,7 @@ impl RunMark {
     }
 
     /// The mark a process carries, dead but unreaped ones too.
-    pub(super) fn of_process(pid: u32) -> Option<Self> {
+    pub(crate) fn of_process(pid: u32) -> Option<Self> {
         let limit = match real_time_limit(pid) {
             Some(limit) => limit.rlim_cur,
             // Of another user: only the text is for everybody.

@@ -59,25 +59,6 @@ fn cpu_ticks(stat: &[u8]) -> Option<u64> {
     Some(user + system)
 }
 
-/// Resident memory of a process and all its descendants, in bytes. Pages that they share count for each.
-pub(super) fn memory_bytes(pid: u32) -> u64 {
-    let mut pending = vec![pid];
-    let mut bytes = 0;
-    while let Some(pid) = pending.pop() {
-        bytes += resident_bytes(pid).unwrap_or(0);
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        pending.extend(children.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-    }
-    bytes
-}
-
-fn resident_bytes(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,12 +87,5 @@ mod tests {
         idle.begin();
         std::fs::write(&log, "line\n").unwrap();
         assert!(idle.is_alive());
-    }
-
-    #[test]
-    fn memory_is_that_of_the_whole_tree() {
-        let own = resident_bytes(std::process::id()).unwrap();
-        assert!(own > 0 && memory_bytes(std::process::id()) >= own / 2);
-        assert_eq!(memory_bytes(u32::MAX), 0);
     }
 }

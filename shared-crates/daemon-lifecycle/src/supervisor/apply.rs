@@ -121,6 +121,7 @@ impl Owner {
             spec: Arc::new(spec),
             logs,
             live: None,
+            giving_up: None,
             socket: None,
             listened: None,
             log_tail: Vec::new(),
@@ -190,8 +191,8 @@ fn problem_of(spec: &UnitSpec) -> Option<String> {
     if spec.watchdog.is_some_and(|watchdog| watchdog.as_millis() == 0) {
         return Some("its watchdog's time is 0; it must be positive".to_owned());
     }
-    if spec.forking {
-        return Some("forking daemons cannot be supervised yet".to_owned());
+    if spec.forking && spec.pid_file.is_none() {
+        return Some("it forks, so its own PID file has to be named".to_owned());
     }
     let probes = [
         match &spec.readiness {

@@ -1,12 +1,15 @@
 //! The owner's hands: one function for each thing the core can decide.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use supervision::{Action, Change, Event, Incarnation, Phase, SpawnErrorKind, Stage, UnitName};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::activity::Activity;
 use super::entry::Live;
+use super::forking::ForkOrder;
 use super::jobs::{self, Burial, Reporter, SpawnOrder};
 use super::message::{Begun, StartFailure};
 use super::owner::Owner;
@@ -14,7 +17,7 @@ use crate::files;
 use crate::listen::ListenSocket;
 use crate::pid_file::PidFile;
 use crate::probing::{Pauses, ProbeContext};
-use crate::process::Process;
+use crate::process::{Process, RunMark};
 use crate::run::RunFiles;
 use crate::state_file::RunState;
 
@@ -37,11 +40,19 @@ impl Owner {
     fn spawn(&mut self, unit: UnitName, incarnation: Incarnation) {
         let restarts = self.core.unit(&unit).map_or(0, supervision::Unit::restarts);
         let reporter = self.reporter(&unit, incarnation);
+        let kill_wait = self.config.bounds.kill_wait;
         let Some(entry) = self.units.get_mut(&unit) else { return };
         let spec = Arc::clone(&entry.spec);
         // A socket of another address belongs to an older declaration.
         let socket = entry.socket.take().filter(|socket| spec.listen.is_some_and(|wanted| is_at(socket, wanted)));
+        let fork = spec.forking.then(|| {
+            let (give_up, given_up) = oneshot::channel();
+            entry.giving_up = Some(give_up);
+            let timeout = Duration::from_millis(spec.policy.start_timeout_ms);
+            ForkOrder { files: entry.files.clone(), timeout, kill_wait, given_up }
+        });
         let order = SpawnOrder {
+            fork,
             launch_fingerprint: spec.launch_fingerprint(),
             restarts,
             files: entry.files.clone(),
@@ -55,7 +66,7 @@ impl Owner {
         };
         self.spawning += 1;
         let (logs, runtime) = (entry.logs.clone(), tokio::runtime::Handle::current());
-        self.spawners.run(move || order.carry_out(&logs, &runtime, &reporter));
+        self.spawners.run(move || order.carry_out(&logs, &runtime, reporter));
     }
 
     pub(super) fn spawned(
@@ -73,6 +84,7 @@ impl Owner {
         };
         let Begun { process, state, socket } = begun;
         if let Some(entry) = self.units.get_mut(&unit) {
+            entry.giving_up = None;
             entry.listened = socket.as_ref().map(ListenSocket::address);
             entry.socket = socket;
         }
@@ -103,6 +115,7 @@ impl Owner {
             return Err(format!("it cannot be watched: {error}"));
         }
         self.pids.insert(process.pid(), unit.clone());
+        self.marks.insert(RunMark::of_run(&state.run_id), unit.clone());
         if entry.spec.limits.memory_restart_bytes.is_some() {
             self.memory_at.get_or_insert_with(|| Instant::now() + self.config.bounds.memory_interval);
         }
@@ -113,7 +126,6 @@ impl Owner {
             probing: None,
             health: None,
             status_text: None,
-            limits_in_force: Vec::new(),
         });
         self.changed.insert(unit.clone());
         Ok(())
@@ -133,7 +145,7 @@ impl Owner {
             return;
         }
         let process = match Process::of_pid(pid) {
-            Ok(Some(process)) if self.unit_of(pid).as_ref() == Some(unit) => process,
+            Ok(Some(process)) if self.live(unit).is_some_and(|live| live.state.tree().holds(pid)) => process,
             Ok(_) => return tracing::warn!(%unit, pid, "calls a process its main one that is none of its own"),
             Err(error) => return tracing::warn!(%unit, pid, %error, "cannot look at what it calls its main process"),
         };
@@ -163,6 +175,10 @@ impl Owner {
             return;
         }
         let Some(unit) = self.pids.remove(&pid) else { return };
+        if let Some(live) = self.live(&unit) {
+            let mark = RunMark::of_run(&live.state.run_id);
+            self.marks.remove(&mark);
+        }
         let kill_wait = self.config.bounds.kill_wait;
         let Some(entry) = self.units.get_mut(&unit) else { return };
         let Some(live) = &mut entry.live else { return };
@@ -254,6 +270,10 @@ impl Owner {
             // Nobody will serve those who wait on it.
             entry.socket = None;
         }
+        if *to == Phase::Stopping {
+            // A forking start may take long: it is not waited for.
+            entry.giving_up = None;
+        }
         if *to == Phase::Unavailable {
             entry.log_tail.clear();
         }
@@ -278,6 +298,7 @@ impl StartFailure {
     const fn kind(&self) -> SpawnErrorKind {
         match self {
             Self::Run(error) => error.kind(),
+            Self::Fork(_) => SpawnErrorKind::Failed,
         }
     }
 
@@ -285,6 +306,7 @@ impl StartFailure {
     fn full_text(&self) -> String {
         match self {
             Self::Run(error) => error.full_text(),
+            Self::Fork(reason) => reason.clone(),
         }
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Entry {
     pub(super) log_file: PathBuf,
     pub(super) logs: Logs,
     pub(super) live: Option<Live>,
+    /// Dropped, it gives up a forking daemon's start.
+    pub(super) giving_up: Option<oneshot::Sender<()>>,
     /// Kept over restarts, so that connections made meanwhile wait.
     pub(super) socket: Option<ListenSocket>,
     pub(super) listened: Option<SocketAddr>,
@@ -47,7 +49,6 @@ pub(super) struct Live {
     pub(super) probing: Option<Job>,
     pub(super) health: Option<serde_json::Value>,
     pub(super) status_text: Option<String>,
-    pub(super) limits_in_force: Vec<String>,
 }
 
 impl Entry {
@@ -81,7 +82,7 @@ impl Entry {
             adopted: live.is_some_and(|live| live.is_adopted),
             is_waiting_for: unit.is_waiting().then(|| unit.reason()).flatten().map(waited_for),
             history,
-            limits_in_force: live.map(|live| live.limits_in_force.clone()).unwrap_or_default(),
+            limits_in_force: live.map(|live| live.state.limits_in_force.clone()).unwrap_or_default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use supervision::{Event, Incarnation, UnitName};
 
 use super::owner::Owner;
 use crate::notify::{Message, Note};
-use crate::process::{RUN_ID_VARIABLE, session_of};
+use crate::process::{RunMark, session_of};
 
 /// Messages of processes whose spawn was not reported yet.
 const EARLY_MESSAGES_MAX: usize = 256;
@@ -73,21 +73,11 @@ impl Owner {
         }
     }
 
-    /// The unit a process belongs to: its main process, one of its session, or one that carries its present run's mark.
+    /// The unit a process belongs to: its main process, one that carries its present run's mark, or one of its session.
     pub(super) fn unit_of(&self, pid: u32) -> Option<UnitName> {
         let of_main = |pid: u32| self.pids.get(&pid).cloned();
-        of_main(pid).or_else(|| session_of(pid).and_then(of_main)).or_else(|| self.unit_by_mark(pid))
-    }
-
-    fn unit_by_mark(&self, pid: u32) -> Option<UnitName> {
-        let env = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-        let mut entries = env.split(|byte| *byte == 0);
-        let run_id = entries.find_map(|entry| entry.strip_prefix(RUN_ID_VARIABLE.as_bytes())?.strip_prefix(b"="))?;
-        let run_id = std::str::from_utf8(run_id).ok()?;
-        let (unit, _) = run_id.rsplit_once(':')?;
-        let (name, entry) = self.units.get_key_value(&UnitName::new(unit))?;
-        let is_present = entry.live.as_ref().is_some_and(|live| live.state.run_id == run_id);
-        is_present.then(|| name.clone())
+        let of_mark = || RunMark::of_process(pid).and_then(|mark| self.marks.get(&mark).cloned());
+        of_main(pid).or_else(of_mark).or_else(|| session_of(pid).and_then(of_main))
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::activity::Activity;
+use super::forking::ForkOrder;
 use super::message::{Begun, Health, Report, StartFailure, What};
 use super::spec::UnitSpec;
 use crate::listen::ListenSocket;
@@ -71,14 +72,26 @@ pub(super) struct SpawnOrder {
     pub(super) listened: Option<SocketAddr>,
     /// Each run into a cgroup of its own, where the machine lets us.
     pub(super) in_cgroups: bool,
+    /// For a daemon that forks.
+    pub(super) fork: Option<ForkOrder>,
 }
 
 impl SpawnOrder {
-    /// Starts one run and reports. Blocks.
-    pub(super) fn carry_out(self, logs: &Logs, runtime: &tokio::runtime::Handle, reporter: &Reporter) {
+    /// Starts one run and reports. Blocks, but not for a daemon that forks: that is followed in a task.
+    pub(super) fn carry_out(mut self, logs: &Logs, runtime: &tokio::runtime::Handle, reporter: Reporter) {
         runtime.block_on(logs.begin_run());
-        let begun = self.begin(reporter.incarnation).map(Box::new).map_err(StartFailure::Run);
-        reporter.report_blocking(What::Spawned(begun));
+        let fork = self.fork.take();
+        match (self.begin(reporter.incarnation), fork) {
+            (Ok(begun), Some(fork)) => {
+                runtime.spawn(async move {
+                    let begun = fork.follow(begun).await;
+                    reporter.report(What::Spawned(begun)).await;
+                });
+            }
+            (begun, _) => {
+                reporter.report_blocking(What::Spawned(begun.map(Box::new).map_err(StartFailure::Run)));
+            }
+        }
     }
 
     fn begin(self, incarnation: Incarnation) -> Result<Begun, RunError> {

@@ -70,4 +70,6 @@ pub(super) struct Begun {
 #[derive(Debug)]
 pub(super) enum StartFailure {
     Run(RunError),
+    /// A forking daemon did not do as it shall; what it did instead.
+    Fork(String),
 }

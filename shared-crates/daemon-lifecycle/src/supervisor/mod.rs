@@ -22,6 +22,7 @@ mod config;
 mod entry;
 mod error;
 mod exits;
+mod forking;
 mod hearing;
 mod history;
 mod jobs;

@@ -31,10 +31,10 @@ use super::paths::Paths;
 use super::status::{Snapshot, UnitStatus};
 use super::takeover::{Orphan, Takeover};
 use super::workers::Workers;
-use super::{Result, SupervisorError, activity};
+use super::{Result, SupervisorError};
 use crate::lock::Lock;
 use crate::notify::{Message, NotifySocket};
-use crate::process::{Process, watch_readable};
+use crate::process::{Process, RunMark, watch_readable};
 
 /// Requests and reports taken in one turn.
 const BATCH_MAX: usize = 64;
@@ -47,6 +47,8 @@ pub(super) struct Owner {
     pub(super) units: BTreeMap<UnitName, Entry>,
     /// Whose main process it is.
     pub(super) pids: HashMap<u32, UnitName>,
+    /// Whose run's mark it is.
+    pub(super) marks: HashMap<RunMark, UnitName>,
     /// Were main processes once; reaped when they end.
     pub(super) former: HashMap<u32, Arc<Process>>,
     pub(super) exits: ExitSet,
@@ -96,6 +98,7 @@ impl Owner {
             epoch: Instant::now(),
             units: BTreeMap::new(),
             pids: HashMap::new(),
+            marks: HashMap::new(),
             former: HashMap::new(),
             exits: ExitSet::new().map_err(failed)?,
             spawners: Workers::new(config.bounds.threads_max),
@@ -279,8 +282,7 @@ impl Owner {
         for (unit, entry) in &self.units {
             let (Some(live), Some(limit)) = (&entry.live, entry.spec.limits.memory_restart_bytes) else { continue };
             weighs = true;
-            let bytes = activity::memory_bytes(live.process.pid());
-            if bytes > limit {
+            if let Some(bytes) = live.state.tree().memory_bytes(&live.process).filter(|bytes| *bytes > limit) {
                 heavy.push(Event::MemoryHigh {
                     unit: unit.clone(),
                     incarnation: Incarnation::new(live.state.incarnation),

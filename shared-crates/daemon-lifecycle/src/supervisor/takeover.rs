@@ -8,6 +8,7 @@ use std::path::Path;
 
 use supervision::Incarnation;
 
+use super::forking::daemon_of;
 use super::paths::{Paths, STATE_EXTENSION};
 use super::{Result, SupervisorError};
 use crate::files;
@@ -86,6 +87,10 @@ impl Takeover {
                     self.orphans.insert(unit.to_owned(), Orphan { process, state: *state });
                     return Ok(());
                 }
+                if let Some((process, state)) = forked_daemon(&state, path)? {
+                    self.orphans.insert(unit.to_owned(), Orphan { process, state });
+                    return Ok(());
+                }
                 tracing::info!(unit, pid = state.process.pid, "its process is gone; clearing what it left");
                 let files = paths.run_files(unit, Some(&state.pid_file));
                 clear_dead_run(&files, Some(&state)).map_err(|source| error("clear", path, source))?;
@@ -107,6 +112,19 @@ impl Takeover {
         tracing::warn!(unit, file = %path.display(), problem, "removing a state that says nothing");
         files.remove().map_err(|source| error("remove", path, source))
     }
+}
+
+/// The daemon that a forking command left while its supervisor was dead or dying, and had not written it down yet.
+fn forked_daemon(state: &RunState, path: &Path) -> Result<Option<(Process, RunState)>> {
+    let PidFile::Pid(pid) = PidFile::read(&state.pid_file) else { return Ok(None) };
+    if !state.forking || pid == state.process.pid {
+        return Ok(None);
+    }
+    let Ok(process) = daemon_of(pid, state) else { return Ok(None) };
+    let state = RunState { process: process.identity().clone(), ..state.clone() };
+    state.write(path).map_err(|source| error("write", path, source))?;
+    tracing::info!(unit = state.unit, pid, "found the daemon that its command had forked");
+    Ok(Some((process, state)))
 }
 
 fn error(doing: &'static str, path: &Path, source: io::Error) -> SupervisorError {
