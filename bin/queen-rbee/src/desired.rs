@@ -159,7 +159,8 @@ impl DesiredState {
         let wanted = self.wanted(wishes);
         // What is ordered about a replica ends with the replica: scaled up again it is a new one.
         self.orders.retain(|id, _| wanted.contains(id));
-        self.placement = placement::plan(&wanted, candidates, &self.placement);
+        let needs = wishes.iter().map(|(name, wish)| (name.as_str(), wish.spec.depends_on.as_slice()));
+        self.placement = placement::plan(&wanted, candidates, &self.placement, &placement::groups(needs));
         let mut workers: BTreeMap<String, Vec<WorkerAssignment>> = BTreeMap::new();
         for (id, hive) in &self.placement {
             if let Some(wish) = wishes.get(&id.name) {

@@ -1,5 +1,7 @@
 //! What a verb changes in desired state, and which replicas its answer is about. Pure.
 
+use std::collections::BTreeSet;
+
 use rbee_api::{ApiError, Desired, ErrorCode, Phase, ReplicaId, Verb, VerbRequest, WorkerRef, WorkerStatus};
 
 use crate::desired::{DesiredState, REPLICAS_MAX, Wish, Wishes};
@@ -71,7 +73,8 @@ pub fn apply(order: &Order, view: &View, state: &mut DesiredState) -> Result<Ord
             check_request(*verb, request)?;
             let wish = wish(&view.wishes, &target.name)?;
             let ids = matching(target, wish, view)?;
-            let mut changed = false;
+            let mut changed = matches!(verb, Verb::Start | Verb::Restart | Verb::Retry)
+                && start_needed(&target.name, &view.wishes, state);
             for id in &ids {
                 changed |= apply_verb(*verb, request, id, wish, view, state);
             }
@@ -90,6 +93,23 @@ pub fn apply(order: &Order, view: &View, state: &mut DesiredState) -> Result<Ord
         Target { id, hive, goal, not_incarnation }
     });
     Ok(Ordered { changed, targets: targets.collect(), since: state.counter })
+}
+
+/// What is started starts what it needs. Returns whether anything needed was not wanted before.
+fn start_needed(name: &str, wishes: &Wishes, state: &mut DesiredState) -> bool {
+    let mut needed: BTreeSet<&str> = BTreeSet::new();
+    let mut open = vec![name];
+    while let Some(name) = open.pop() {
+        let next = wishes.get(name).into_iter().flat_map(|wish| &wish.spec.depends_on);
+        open.extend(next.map(String::as_str).filter(|name| needed.insert(name)));
+    }
+    let mut changed = false;
+    for (name, wish) in needed.into_iter().filter_map(|name| Some((name, wishes.get(name)?))) {
+        for replica in 0..state.replicas(name, wish) {
+            changed |= state.order(&ReplicaId { name: name.to_owned(), replica }, wish, Desired::Running);
+        }
+    }
+    changed
 }
 
 fn check_request(verb: Verb, request: &VerbRequest) -> Result<(), ApiError> {

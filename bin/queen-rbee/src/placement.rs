@@ -3,6 +3,8 @@
 //!
 //! - Sticky: a replica stays where it is while that hive may keep it, however unevenly the load is spread.
 //! - What has no place goes to the open hive with the fewest replicas for each of its cores.
+//! - Workers that depend on one another stay together, with all their replicas: only a hive keeps the order of starts
+//!   and stops. Where they are apart, they go where the first of them by name is.
 //! - A hive that is gone loses its replicas as soon as another one is open; until then they stay written down
 //!   where they were, because there is nowhere better.
 
@@ -35,28 +37,66 @@ pub struct Candidate {
     pub cores: u32,
 }
 
+/// Workers that stay together: a word for the group each of them is in. A worker by itself is in none.
+pub type Groups = BTreeMap<String, String>;
+
+/// The groups that dependencies make: whoever needs somebody is in one group with them.
+#[must_use]
+pub fn groups<'a>(needs: impl Iterator<Item = (&'a str, &'a [String])>) -> Groups {
+    let mut neighbours: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, needed) in needs {
+        for other in needed {
+            neighbours.entry(name).or_default().push(other);
+            neighbours.entry(other).or_default().push(name);
+        }
+    }
+    let mut groups = Groups::new();
+    for first in neighbours.keys() {
+        let mut open = vec![*first];
+        while let Some(name) = open.pop() {
+            if !groups.contains_key(name) {
+                groups.insert(name.to_owned(), (*first).to_owned());
+                open.extend(neighbours.get(name).into_iter().flatten());
+            }
+        }
+    }
+    groups
+}
+
 /// The placement of `wanted` on `hives` that moves nothing of `previous` without need.
 #[must_use]
-pub fn plan(wanted: &BTreeSet<ReplicaId>, hives: &[Candidate], previous: &Placement) -> Placement {
+pub fn plan(wanted: &BTreeSet<ReplicaId>, hives: &[Candidate], previous: &Placement, groups: &Groups) -> Placement {
     let hives: BTreeMap<&str, &Candidate> = hives.iter().map(|hive| (hive.name.as_str(), hive)).collect();
     let nowhere_to_go = !hives.values().any(|hive| hive.standing == Standing::Open);
     let mut placement = Placement::new();
     let mut load: BTreeMap<&str, u32> = BTreeMap::new();
+    let group_of = |id: &ReplicaId| groups.get(&id.name).map(String::as_str);
+    let mut group_homes: BTreeMap<&str, &Candidate> = BTreeMap::new();
     let mut homeless = Vec::new();
     for id in wanted {
-        let home = previous.get(id).and_then(|name| hives.get(name.as_str()));
+        let home = previous.get(id).and_then(|name| hives.get(name.as_str()).copied());
+        let home = home.filter(|home| home.standing != Standing::Gone || nowhere_to_go);
+        let home = match (group_of(id), home) {
+            (Some(group), Some(home)) => Some(*group_homes.entry(group).or_insert(home)),
+            // Another of its group may have a home yet.
+            (Some(_), None) => None,
+            (None, home) => home,
+        };
         match home {
-            Some(home) if home.standing != Standing::Gone || nowhere_to_go => {
+            Some(home) => {
                 placement.insert(id.clone(), home.name.clone());
                 *load.entry(&home.name).or_default() += 1;
             }
-            _ => homeless.push(id),
+            None => homeless.push(id),
         }
     }
     for id in homeless {
-        if let Some(home) = least_loaded(&hives, &load) {
-            placement.insert(id.clone(), home.name.clone());
-            *load.entry(&home.name).or_default() += 1;
+        let of_group = group_of(id).and_then(|group| group_homes.get(group).copied());
+        let Some(home) = of_group.or_else(|| least_loaded(&hives, &load)) else { continue };
+        placement.insert(id.clone(), home.name.clone());
+        *load.entry(&home.name).or_default() += 1;
+        if let Some(group) = group_of(id) {
+            group_homes.insert(group, home);
         }
     }
     placement
@@ -168,9 +208,33 @@ mod tests {
             Case { what: "no hive at all", wanted: &["w/0"], hives: vec![], previous: &[("w/0", "a")], expected: &[] },
         ];
         for case in cases {
-            let placement = plan(&set(case.wanted), &case.hives, &placed(case.previous));
+            let placement = plan(&set(case.wanted), &case.hives, &placed(case.previous), &Groups::new());
             assert_eq!(placement, placed(case.expected), "{}", case.what);
         }
+    }
+
+    /// QUEEN-11
+    #[test]
+    fn who_depends_on_one_another_stays_together() {
+        let needs = [("api", vec!["cache".to_owned()]), ("web", vec!["api".to_owned()]), ("other", vec![])];
+        let groups = groups(needs.iter().map(|(name, needs)| (*name, needs.as_slice())));
+        assert_eq!(groups.len(), 3, "one by itself is in no group: {groups:?}");
+        let wanted = set(&["api/0", "api/1", "cache/0", "other/0", "web/0"]);
+        let hives = [hive("a", Standing::Open), hive("b", Standing::Open)];
+        let fresh = plan(&wanted, &hives, &Placement::new(), &groups);
+        let homes: BTreeSet<&String> =
+            fresh.iter().filter(|(id, _)| id.name != "other").map(|(_, hive)| hive).collect();
+        assert_eq!((homes.len(), fresh[&id("other/0")] == **homes.first().unwrap()), (1, false), "{fresh:?}");
+        assert_eq!(plan(&wanted, &hives, &fresh, &groups), fresh, "nothing moves without need");
+
+        let apart = placed(&[("api/0", "b"), ("cache/0", "a"), ("other/0", "a")]);
+        let together = plan(&wanted, &hives, &apart, &groups);
+        assert_eq!(
+            together,
+            placed(&[("api/0", "b"), ("api/1", "b"), ("cache/0", "b"), ("other/0", "a"), ("web/0", "b")])
+        );
+        let lost = plan(&wanted, &[hive("a", Standing::Open), hive("b", Standing::Gone)], &together, &groups);
+        assert!(lost.values().all(|hive| hive == "a"), "{lost:?}");
     }
 
     #[test]
@@ -180,7 +244,7 @@ mod tests {
             Candidate { name: "small".into(), standing: Standing::Open, cores: 4 },
         ];
         let wanted = (0..9).map(|replica| ReplicaId { name: "w".into(), replica }).collect();
-        let placement = plan(&wanted, &hives, &Placement::new());
+        let placement = plan(&wanted, &hives, &Placement::new(), &Groups::new());
         assert_eq!(placement.values().filter(|hive| *hive == "big").count(), 8);
     }
 
@@ -208,7 +272,7 @@ mod tests {
         fn every_wanted_replica_has_one_place_when_any_hive_is_open(
             wanted in replicas(), hives in fleets(), previous in placements(),
         ) {
-            let placement = plan(&wanted, &hives, &previous);
+            let placement = plan(&wanted, &hives, &previous, &Groups::new());
             let any_open = hives.iter().any(|hive| hive.standing == Standing::Open);
             // A map holds each replica once at most; so it is enough that none is missing and none is extra.
             prop_assert!(placement.keys().all(|id| wanted.contains(id)));
@@ -226,23 +290,23 @@ mod tests {
 
         #[test]
         fn nothing_moves_while_nothing_changes(wanted in replicas(), hives in fleets(), previous in placements()) {
-            let once = plan(&wanted, &hives, &previous);
-            prop_assert_eq!(plan(&wanted, &hives, &once), once);
+            let once = plan(&wanted, &hives, &previous, &Groups::new());
+            prop_assert_eq!(plan(&wanted, &hives, &once, &Groups::new()), once);
         }
 
         #[test]
         fn the_order_of_hives_does_not_matter(wanted in replicas(), hives in fleets(), previous in placements()) {
             let mut reversed = hives.clone();
             reversed.reverse();
-            prop_assert_eq!(plan(&wanted, &hives, &previous), plan(&wanted, &reversed, &previous));
+            prop_assert_eq!(plan(&wanted, &hives, &previous, &Groups::new()), plan(&wanted, &reversed, &previous, &Groups::new()));
         }
 
         #[test]
         fn what_is_added_moves_nothing(
             wanted in replicas(), more in replicas(), hives in fleets(), previous in placements(),
         ) {
-            let before = plan(&wanted, &hives, &previous);
-            let after = plan(&wanted.union(&more).cloned().collect(), &hives, &before);
+            let before = plan(&wanted, &hives, &previous, &Groups::new());
+            let after = plan(&wanted.union(&more).cloned().collect(), &hives, &before, &Groups::new());
             for (id, hive) in &before {
                 prop_assert_eq!(after.get(id), Some(hive));
             }

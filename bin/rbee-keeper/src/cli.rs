@@ -144,6 +144,13 @@ pub(crate) enum HiveCommand {
         /// The hive
         name: String,
     },
+    /// Have a hive that stands alone read its configuration anew: only what it says otherwise is touched
+    #[command(
+        after_help = "A file that makes no sense changes nothing, and all that is wrong in it is told. What verbs changed \
+        (stop, scale) stays so until the file says something new about it.\n\nExamples:\n  \
+        rbee-keeper --hive http://127.0.0.1:7835 hive reload\n  kill -HUP $(pidof rbee-hive)    the same; the result is in its log"
+    )]
+    Reload,
 }
 
 const NAME_HELP: &str = "NAME is the table's name in the configuration; NAME/2 its replica 2 (counted from 0); \
@@ -166,7 +173,21 @@ pub(crate) enum WorkerCommand {
     /// End a worker with SIGKILL; it stays down
     #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker kill local:smollm2/0"))]
     Kill(WorkerArgs),
-    /// Show one worker
+    /// Try a worker again now that gave up or waits out its back-off
+    #[command(after_help = format!("{NAME_HELP}\n\nExamples:\n  rbee-keeper worker retry smollm2           one try more; the \
+        restarts counted so far stay counted\n  rbee-keeper worker retry smollm2 --force   start afresh: the count begins anew"))]
+    Retry {
+        #[command(flatten)]
+        worker: WorkerArgs,
+        /// Forget the restarts counted so far
+        #[arg(long)]
+        force: bool,
+    },
+    /// Tell why a worker is as it is: its last falls, each with its causes down to the root
+    #[command(after_help = format!("{NAME_HELP}\n\nExamples:\n  rbee-keeper worker why api\n  \
+        rbee-keeper worker why api --json | jq -r '.workers[].falls[].summary'"))]
+    Why(WorkerArgs),
+    /// Show one worker: its limits and how they are kept, what it waits for, its reason
     #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker status smollm2"))]
     Status(WorkerArgs),
     /// Show a worker's log

@@ -245,7 +245,7 @@ pub(crate) fn code_text(code: ErrorCode) -> String {
 pub(crate) fn exit_of(code: ErrorCode) -> Exit {
     match code {
         ErrorCode::Unavailable | ErrorCode::QueueFull | ErrorCode::ShuttingDown | ErrorCode::Timeout => Exit::TRY_AGAIN,
-        ErrorCode::Unauthorized | ErrorCode::ForbiddenHost => Exit::CONFIG,
+        ErrorCode::Unauthorized | ErrorCode::ForbiddenHost | ErrorCode::InvalidConfig => Exit::CONFIG,
         _ => Exit::FAILED,
     }
 }
@@ -253,6 +253,7 @@ pub(crate) fn exit_of(code: ErrorCode) -> Exit {
 fn hint_of(code: ErrorCode) -> Option<&'static str> {
     match code {
         ErrorCode::Unauthorized => Some("set RBEE_TOKEN to the token of that machine (its token file)"),
+        ErrorCode::InvalidConfig => Some("nothing changed; repair the file and reload again"),
         ErrorCode::WorkerNotFound => Some("`rbee-keeper worker list` shows their names"),
         ErrorCode::ModelNotFound => Some("`rbee-keeper worker list` shows which models are served"),
         ErrorCode::HiveNotFound => Some("`rbee-keeper hive list` shows their names"),

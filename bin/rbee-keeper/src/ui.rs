@@ -14,9 +14,11 @@ use crate::failure::Failure;
 
 mod table;
 mod tree;
+mod why;
 
 pub(crate) use table::{Align, Cell, Table};
 pub(crate) use tree::{fleet_tree, reasons};
+pub(crate) use why::history;
 
 /// Progress is shown for what takes longer than this.
 const PROGRESS_AFTER: Duration = Duration::from_secs(2);

@@ -180,12 +180,12 @@ fn a_wrong_configuration_is_78_with_line_and_nearest_name() {
 #[test]
 fn keys_that_do_nothing_yet_are_told() {
     let home = home();
-    write_config(&home, "[worker.a]\ncommand = [\"x\"]\nlimits = { cpus = 1.0 }\n");
+    write_config(&home, "[worker.a]\ncommand = [\"x\"]\nidle_ttl = \"10m\"\n");
     keeper(home.path())
         .args(["config", "check"])
         .assert()
         .success()
-        .stderr(predicate::str::contains("warning: `worker.a.limits` is understood, but has no effect"));
+        .stderr(predicate::str::contains("warning: `worker.a.idle_ttl` is understood, but has no effect"));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The control API (table in `rbee_api::control`), `/health` and `/metrics`.
 
+mod ask;
 mod hives;
 mod logs;
 mod status;
+mod why;
 mod workers;
 
 use std::sync::Arc;
@@ -61,6 +63,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/workers/{name}/logs", get(logs::logs))
         .route("/api/v1/workers/{name}/scale", post(workers::scale))
+        .route("/api/v1/workers/{name}/why", get(why::why))
         .route("/api/v1/workers/{name}/{verb}", post(workers::verb))
         .route("/api/v1/hives/{name}/heartbeat", post(hives::heartbeat))
         .route("/api/v1/hives/{name}/assignment", get(hives::assignment))

@@ -21,8 +21,8 @@ const WAIT_MS_MAX: u64 = 600_000;
 /// Which replicas.
 #[derive(Debug, Deserialize)]
 pub(super) struct Selector {
-    hive: Option<String>,
-    replica: Option<u32>,
+    pub(super) hive: Option<String>,
+    pub(super) replica: Option<u32>,
 }
 
 pub(super) async fn verb(

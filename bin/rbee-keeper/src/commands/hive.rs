@@ -1,10 +1,11 @@
-//! `hive list | status`.
+//! `hive list | status | reload`.
 
-use rbee_api::FleetStatus;
+use rbee_api::{FleetStatus, ReloadReply, ReloadRequest};
+use rbee_runtime::config::Config;
 
 use super::status;
 use crate::cli::HiveCommand;
-use crate::context::Context;
+use crate::context::{Context, Target};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::ui::fleet_tree;
@@ -24,6 +25,7 @@ pub(super) async fn run(context: &Context, command: HiveCommand) -> Result<Exit,
             });
             Ok(Exit::DONE)
         }
+        HiveCommand::Reload => reload(context, &config).await,
         HiveCommand::Status { name } => {
             let known = status::gather(context, &config).await?;
             let Some(hive) = known.fleet.hives.into_iter().find(|hive| hive.name == name) else {
@@ -43,4 +45,35 @@ pub(super) async fn run(context: &Context, command: HiveCommand) -> Result<Exit,
             Ok(exit)
         }
     }
+}
+
+async fn reload(context: &Context, config: &Config) -> Result<Exit, Failure> {
+    let url = match context.target(config) {
+        Target::Hive { url, .. } => url,
+        Target::Queen { .. } => {
+            return Err(Failure::new("usage", "a hive that has a queen gets its workers from her")
+                .hint("`--hive URL` names a hive that stands alone")
+                .exit(Exit::USAGE));
+        }
+    };
+    let reply = {
+        let _spinner = context.ui.spinner("reloading");
+        context.client(&url)?.reload(&ReloadRequest { wait_ms: context.wait_ms() }).await?
+    };
+    context.ui.answer(&reply, |ui| {
+        let ReloadReply { added, removed, restarted, updated, untouched, needs_hive_restart } = &reply;
+        for (what, names) in
+            [("added", added), ("removed", removed), ("restarted", restarted), ("changed without a restart", updated)]
+        {
+            if !names.is_empty() {
+                ui.done(&format!("{what}: {}", names.join(", ")));
+            }
+        }
+        ui.done(&format!("untouched: {untouched}"));
+        for key in needs_hive_restart {
+            ui.warn(&format!("`{key}` is read only when the hive starts; its workers survive `kill -9` of it"));
+        }
+        String::new()
+    });
+    Ok(Exit::DONE)
 }

@@ -1,4 +1,4 @@
-//! `worker list | start | stop | restart | kill | status | logs | scale`.
+//! `worker list | start | stop | restart | kill | retry | why | status | logs | scale`.
 
 use std::io;
 
@@ -16,16 +16,18 @@ use crate::cli::{LogArgs, WorkerArgs, WorkerCommand};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::ui::{fleet_tree, reasons};
+use crate::ui::{fleet_tree, history, reasons};
 
 pub(super) async fn run(context: &Context, command: WorkerCommand) -> Result<Exit, Failure> {
     let config = context.config()?.config;
     match command {
         WorkerCommand::List => list(context, &config).await,
-        WorkerCommand::Start(WorkerArgs { name }) => verb(context, &config, &name, Verb::Start).await,
-        WorkerCommand::Stop(WorkerArgs { name }) => verb(context, &config, &name, Verb::Stop).await,
-        WorkerCommand::Restart(WorkerArgs { name }) => verb(context, &config, &name, Verb::Restart).await,
-        WorkerCommand::Kill(WorkerArgs { name }) => verb(context, &config, &name, Verb::Kill).await,
+        WorkerCommand::Start(WorkerArgs { name }) => verb(context, &config, &name, Verb::Start, false).await,
+        WorkerCommand::Stop(WorkerArgs { name }) => verb(context, &config, &name, Verb::Stop, false).await,
+        WorkerCommand::Restart(WorkerArgs { name }) => verb(context, &config, &name, Verb::Restart, false).await,
+        WorkerCommand::Kill(WorkerArgs { name }) => verb(context, &config, &name, Verb::Kill, false).await,
+        WorkerCommand::Retry { worker, force } => verb(context, &config, &worker.name, Verb::Retry, force).await,
+        WorkerCommand::Why(WorkerArgs { name }) => why(context, &config, &name).await,
         WorkerCommand::Status(WorkerArgs { name }) => show(context, &config, &name).await,
         WorkerCommand::Logs { worker, log } => logs(context, &config, &worker.name, log).await,
         WorkerCommand::Scale { name, replicas } => scale(context, &config, name, replicas).await,
@@ -42,10 +44,10 @@ async fn list(context: &Context, config: &Config) -> Result<Exit, Failure> {
     Ok(Exit::DONE)
 }
 
-async fn verb(context: &Context, config: &Config, name: &WorkerRef, verb: Verb) -> Result<Exit, Failure> {
+async fn verb(context: &Context, config: &Config, name: &WorkerRef, verb: Verb, force: bool) -> Result<Exit, Failure> {
     let reply = {
         let _spinner = context.ui.spinner(&format!("{verb} {name}"));
-        let request = VerbRequest { wait_ms: context.wait_ms(), ..VerbRequest::default() };
+        let request = VerbRequest { wait_ms: context.wait_ms(), force, ..VerbRequest::default() };
         context.client(context.target(config).url())?.worker_verb(name, verb, &request).await?
     };
     let wanted = if matches!(verb, Verb::Stop | Verb::Kill) { Phase::Stopped } else { Phase::Running };
@@ -80,7 +82,8 @@ fn verb_done(verb: Verb, changed: bool) -> &'static str {
         (Verb::Kill, true) => "killed",
         (Verb::Stop | Verb::Kill, false) => "was not running",
         (Verb::Restart, _) => "restarted",
-        (Verb::Retry, _) => "tried again",
+        (Verb::Retry, true) => "tried again",
+        (Verb::Retry, false) => "has not given up",
     }
 }
 
@@ -111,6 +114,12 @@ fn check_each<'a>(workers: impl Iterator<Item = &'a WorkerOnHive>, wanted: Phase
     Err(Failure::new(code, format!("{name} is {}, not {wanted}{reason}", worker.phase))
         .log_lines(worker.last_log_lines.clone())
         .hint(format!("`rbee-keeper worker logs {}/{}` shows all it wrote", worker.name, worker.replica)))
+}
+
+async fn why(context: &Context, config: &Config, name: &WorkerRef) -> Result<Exit, Failure> {
+    let reply = context.client(context.target(config).url())?.worker_why(name).await?;
+    context.ui.answer(&reply, |ui| history(&reply, ui.color()));
+    Ok(Exit::DONE)
 }
 
 async fn show(context: &Context, config: &Config, name: &WorkerRef) -> Result<Exit, Failure> {

@@ -94,13 +94,17 @@ fn worker_row(worker: &WorkerStatus, branch: &str) -> Vec<Cell> {
     ]
 }
 
-/// The full reasons of all workers that have one.
+/// What the tree has no room for: the full reasons, what is waited for, limits.
 pub(crate) fn reasons(fleet: &FleetStatus) -> String {
     let of = |(hive, worker): (&str, &WorkerStatus)| {
-        let reason = worker.reason.as_ref()?;
-        Some(format!("{hive}:{}/{}: {reason}\n", worker.name, worker.replica))
+        let name = format!("{hive}:{}/{}", worker.name, worker.replica);
+        let waits =
+            worker.waits_for.as_ref().filter(|waits| !worker.reason.as_ref().is_some_and(|r| r.contains(*waits)));
+        let lines = worker.reason.iter().cloned().chain(waits.map(|waits| format!("waits for {waits}")));
+        let limits = (!worker.limits.is_empty()).then(|| format!("limits: {}", worker.limits.join(", ")));
+        lines.chain(limits).map(|line| format!("{name}: {line}\n")).collect::<String>()
     };
-    fleet.workers().filter_map(of).collect()
+    fleet.workers().map(of).collect()
 }
 
 /// The beginning of a reason; a tree is for a glance.
@@ -141,12 +145,12 @@ fn bytes(count: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use rbee_api::{FleetStatus, HiveStatus, Phase, QueenStatus, WorkerStatus};
 
     use super::fleet_tree;
 
-    fn worker(replica: u32, phase: Phase) -> WorkerStatus {
+    pub(crate) fn worker(replica: u32, phase: Phase) -> WorkerStatus {
         let running = phase == Phase::Running;
         WorkerStatus {
             name: "smollm2".to_owned(),
