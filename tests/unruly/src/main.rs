@@ -2,6 +2,7 @@
 //!
 //! Without options it runs until SIGTERM or SIGINT and exits with code 0. What it says goes to stdout, one line each.
 
+mod offspring;
 mod options;
 mod server;
 
@@ -9,7 +10,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixDatagram;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,8 +45,20 @@ fn run(options: &Options) -> io::Result<u8> {
     if options.new_session {
         nix::unistd::setsid()?;
     }
+    if options.flee {
+        offspring::flee()?;
+        return Ok(0);
+    }
+    if let Some(pid_file) = &options.daemonize {
+        offspring::daemonize(pid_file, options)?;
+        return Ok(options.code);
+    }
     announce(options)?;
     server::begin(options)?;
+    if options.close_fds {
+        close_all(&signal_fd);
+    }
+    let _leak = leak(options.leak_mib);
     if options.flood {
         thread::spawn(flood);
     }
@@ -82,18 +95,29 @@ fn announce(options: &Options) -> io::Result<()> {
         stdout.write_all(text.as_bytes())?;
         stdout.flush()?;
     }
-    if options.fork_child {
-        say(&format!("child {}", begin_child(&["--ignore-term"])?));
-    }
-    if options.setsid_child {
-        say(&format!("child {}", begin_child(&["--ignore-term", "--new-session"])?));
+    let child = offspring::begin(options)?;
+    if let Some(main) = &options.main_pid {
+        let pid = if main == "child" { child.map(|pid| pid.to_string()).unwrap_or_default() } else { main.clone() };
+        notify(&format!("MAINPID={pid}"))?;
     }
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "a child behind its supervisor's back is what it is asked for")]
-fn begin_child(args: &[&str]) -> io::Result<u32> {
-    Ok(Command::new(std::env::current_exe()?).args(args).spawn()?.id())
+/// All but the one it needs to hear its end.
+fn close_all(kept: &SignalFd) {
+    use std::os::fd::AsRawFd as _;
+    for fd in (0..256).filter(|fd| *fd != kept.as_raw_fd()) {
+        // Most are not open.
+        let _ = nix::unistd::close(fd);
+    }
+}
+
+/// Memory that is really used.
+fn leak(mib: usize) -> Vec<u8> {
+    const PAGE: usize = 4096;
+    let mut taken = vec![0_u8; mib << 20];
+    taken.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
+    std::hint::black_box(taken)
 }
 
 fn flood() {
@@ -135,8 +159,10 @@ impl<'o> Life<'o> {
             }
             if let Some(every) = self.options.print_every.filter(|_| self.line_at.is_some_and(|at| at <= now)) {
                 self.line_at = Some(now + every);
-                say(&format!("tick {}", self.lines));
-                self.lines += 1;
+                for _ in 0..self.options.burst.max(1) {
+                    say(&format!("tick {}", self.lines));
+                    self.lines += 1;
+                }
             }
             if self.exit_at.is_some_and(|at| at <= now) {
                 if self.options.abort {

@@ -28,12 +28,36 @@ pub struct Options {
     pub fork_child: bool,
     /// Starts a child that makes a session of its own.
     pub setsid_child: bool,
+    /// Starts a child in a session of its own whose parent ends at once.
+    pub double_fork_child: bool,
+    /// Children begin with an empty environment.
+    pub clear_env: bool,
+    /// Starts a chain of processes of which each begins the next and ends.
+    pub run_away: bool,
+    /// Is a link of that chain.
+    pub flee: bool,
+    /// Starts a child in a session of its own that listens on this loopback port and ignores SIGTERM.
+    pub hold_port: Option<u16>,
+    /// Forks a daemon with its other options, writes that one's pid into this file and ends.
+    pub daemonize: Option<PathBuf>,
+    /// The same, but writes this pid instead.
+    pub lie_pid: Option<u32>,
+    /// The same, but writes nothing.
+    pub lie_nothing: bool,
+    /// Closes every descriptor it has, its output too.
+    pub close_fds: bool,
+    /// Takes so much memory and touches all of it, in MiB.
+    pub leak_mib: usize,
+    /// Says by notify that its child (`--fork-child`, `--setsid-child`) is the main process now, or this pid.
+    pub main_pid: Option<String>,
     /// Makes a session of its own itself.
     pub new_session: bool,
     /// Prints so many lines at once.
     pub print_lines: u64,
     /// Prints a numbered line again and again.
     pub print_every: Option<Duration>,
+    /// So many of them at a time; 0 is one.
+    pub burst: u64,
     /// Prints as much as it can.
     pub flood: bool,
     /// Prints these lines.
@@ -77,9 +101,21 @@ impl Options {
                 "--ready-file" => options.ready_file = Some(value()?.into()),
                 "--fork-child" => options.fork_child = true,
                 "--setsid-child" => options.setsid_child = true,
+                "--double-fork-child" => options.double_fork_child = true,
+                "--clear-env" => options.clear_env = true,
+                "--run-away" => options.run_away = true,
+                "--flee" => options.flee = true,
+                "--hold-port" => options.hold_port = Some(value()?.parse().map_err(|_| "--hold-port PORT".to_owned())?),
+                "--daemonize" => options.daemonize = Some(value()?.into()),
+                "--lie-pid" => options.lie_pid = Some(value()?.parse().map_err(|_| "--lie-pid PID".to_owned())?),
+                "--lie-nothing" => options.lie_nothing = true,
+                "--close-fds" => options.close_fds = true,
+                "--leak-mib" => options.leak_mib = value()?.parse().map_err(|_| "--leak-mib MIB".to_owned())?,
+                "--main-pid" => options.main_pid = Some(value()?),
                 "--new-session" => options.new_session = true,
                 "--print-lines" => options.print_lines = value()?.parse().map_err(|_| "--print-lines N".to_owned())?,
                 "--print-every-ms" => options.print_every = Some(crate::ms(&value()?)?),
+                "--burst" => options.burst = value()?.parse().map_err(|_| "--burst LINES".to_owned())?,
                 "--flood" => options.flood = true,
                 "--say" => options.say.push(value()?),
                 "--complain" => options.complain.push(value()?),

@@ -70,6 +70,11 @@ impl Process {
         self.identity.pid
     }
 
+    /// Its exit is waited for from now on: not for the reaping of orphans, if it is our child (a daemon that forked may be).
+    pub(crate) fn await_exit(&self) {
+        super::orphans::await_exit_of(self.pid());
+    }
+
     /// When it began, by the wall clock as it goes now, to a tick.
     pub(crate) fn started_at(&self) -> Option<std::time::SystemTime> {
         let ticks_a_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??.unsigned_abs();

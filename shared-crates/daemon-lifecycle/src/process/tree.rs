@@ -27,6 +27,9 @@ use super::identity::{Process, ProcessIdentity, Stat, open_pidfd};
 use super::run_mark::{RunMark, run_id_of};
 use super::wait::poll_timeout;
 
+/// On a machine where processes come and go all the time no scan is quite sure; so many in a row without a find are believed.
+const SCANS_UNSURE_MAX: u32 = 4;
+
 /// What a run's processes are known by.
 #[derive(Debug, Clone)]
 pub(crate) struct Tree {
@@ -97,30 +100,9 @@ impl Tree {
     }
 
     fn kill_scattered(&self, leader: Option<&ProcessIdentity>, until: Instant) -> io::Result<bool> {
-        let mark = RunMark::of_run(&self.run_id);
-        let mut is_every_signal_sent = true;
         loop {
-            let mut pinned: BTreeMap<u32, OwnedFd> = BTreeMap::new();
-            loop {
-                let members = Table::newest()?.members(mark, &self.run_id, leader);
-                let new: Vec<u32> = members.into_iter().filter(|pid| !pinned.contains_key(pid)).collect();
-                let mut is_any_new = false;
-                for pid in new {
-                    // Looked at again behind the open: what is held is what was meant, or dead.
-                    let Some(pidfd) = open_pidfd(pid)? else { continue };
-                    let is_member = Entry::read(pid).is_some_and(|entry| entry.belongs(mark, &self.run_id, leader))
-                        || Table::newest()?.members(mark, &self.run_id, leader).contains(&pid);
-                    if !is_member || has_ended(&pidfd)? {
-                        continue;
-                    }
-                    is_every_signal_sent &= send(&pidfd, Signal::STOP)?;
-                    pinned.insert(pid, pidfd);
-                    is_any_new = true;
-                }
-                if !is_any_new {
-                    break;
-                }
-            }
+            let mut is_every_signal_sent = true;
+            let pinned = self.freeze(leader, until, &mut is_every_signal_sent)?;
             if pinned.is_empty() {
                 return Ok(true);
             }
@@ -137,6 +119,53 @@ impl Tree {
             if !is_every_signal_sent {
                 return Ok(false);
             }
+        }
+    }
+
+    /// Stops every process of the run, until a scan finds none that is not stopped.
+    fn freeze(
+        &self,
+        leader: Option<&ProcessIdentity>,
+        until: Instant,
+        is_every_signal_sent: &mut bool,
+    ) -> io::Result<BTreeMap<u32, OwnedFd>> {
+        let mark = RunMark::of_run(&self.run_id);
+        let mut pinned: BTreeMap<u32, OwnedFd> = BTreeMap::new();
+        let mut dead = HashSet::new();
+        let mut scans_unsure = 0;
+        loop {
+            let table = Table::newest()?;
+            let mut is_any_new = false;
+            for pid in table.members(mark, &self.run_id, leader) {
+                if pinned.contains_key(&pid) {
+                    continue;
+                }
+                // One that is gone by now may have left a successor.
+                let Some(pidfd) = open_pidfd(pid)? else {
+                    is_any_new = true;
+                    continue;
+                };
+                if has_ended(&pidfd)? {
+                    is_any_new |= dead.insert(pid);
+                    continue;
+                }
+                // Looked at again behind the open: what is held is what was meant, or dead.
+                let is_member = Entry::read(pid).is_some_and(|entry| entry.belongs(mark, &self.run_id, leader))
+                    || Table::newest()?.members(mark, &self.run_id, leader).contains(&pid);
+                is_any_new = true;
+                if is_member {
+                    *is_every_signal_sent &= send(&pidfd, Signal::STOP)?;
+                    pinned.insert(pid, pidfd);
+                }
+            }
+            if is_any_new && Instant::now() < until {
+                continue;
+            }
+            // A process that ended under the scan's eyes may have been one that forks and ends, on and on.
+            if table.vanished == 0 || scans_unsure == SCANS_UNSURE_MAX {
+                return Ok(pinned);
+            }
+            scans_unsure += 1;
         }
     }
 }
@@ -175,6 +204,8 @@ fn page_bytes() -> Option<u64> {
 #[derive(Debug, Default)]
 struct Table {
     entries: Vec<Entry>,
+    /// Processes that were there when the scan began and not any more when it came to them.
+    vanished: usize,
 }
 
 /// What a scan keeps of a process.
@@ -200,7 +231,7 @@ impl Entry {
         if let Some(mark) = RunMark::of_process(pid) {
             return Some(Self { pid, mark: Some(mark), origin: None });
         }
-        let stat = Stat::read(pid).ok().flatten().filter(|stat| !stat.is_zombie)?;
+        let stat = Stat::read(pid).ok().flatten()?;
         let origin = Origin { parent: stat.parent, session: stat.session, run_id: run_id_of(pid) };
         Some(Self { pid, mark: None, origin: Some(origin) })
     }
@@ -218,12 +249,15 @@ impl Entry {
 
 impl Table {
     fn scan() -> io::Result<Self> {
-        let mut entries = Vec::new();
+        let mut table = Self::default();
         for entry in fs::read_dir("/proc")? {
             let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-            entries.extend(Entry::read(pid));
+            match Entry::read(pid) {
+                Some(entry) => table.entries.push(entry),
+                None => table.vanished += 1,
+            }
         }
-        Ok(Self { entries })
+        Ok(table)
     }
 
     /// Who belongs to a run: by mark, by session, or as a descendant of one who does and carries no other mark. Without the leader.

@@ -1,7 +1,7 @@
 //! Programs around daemon-lifecycle that tests can kill: `driver VERB DIR -- OPTIONS…`.
 //!
-//! The daemon is always `unruly` with these options, ready by notify. The verbs: `supervise`, `supervise-probed` (with a socket and
-//! a health probe), `start`.
+//! The daemon is always `unruly` with these options, ready by notify. The verbs: `supervise`, `supervise-marked` (without
+//! cgroups), `supervise-probed` (with a socket and a health probe), `start`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,8 +20,9 @@ fn main() -> ExitCode {
         Some((verb, rest)) if rest.len() >= 2 && rest[1] == "--" => {
             let (dir, options) = (PathBuf::from(&rest[0]), rest[2..].to_vec());
             match verb.as_str() {
-                "supervise" => supervise(&dir, options, false),
-                "supervise-probed" => supervise(&dir, options, true),
+                "supervise" => supervise(&dir, options, false, true),
+                "supervise-marked" => supervise(&dir, options, false, false),
+                "supervise-probed" => supervise(&dir, options, true, true),
                 "start" => start(&dir, options),
                 _ => Err("no such verb".into()),
             }
@@ -39,8 +40,9 @@ fn main() -> ExitCode {
 
 /// Supervises one unit named `it` until SIGTERM.
 #[tokio::main(flavor = "current_thread")]
-async fn supervise(dir: &Path, options: Vec<String>, is_probed: bool) -> Outcome {
-    let supervisor = Supervisor::open(SupervisorConfig::new(dir.join("run"), dir.join("logs"))).await?;
+async fn supervise(dir: &Path, options: Vec<String>, is_probed: bool, cgroups: bool) -> Outcome {
+    let config = SupervisorConfig { cgroups, ..SupervisorConfig::new(dir.join("run"), dir.join("logs")) };
+    let supervisor = Supervisor::open(config).await?;
     let mut spec = UnitSpec::new("it", Launch::new(unruly()?, options));
     spec.readiness = Readiness::Notify;
     spec.policy.restart.backoff_min_ms = 1;

@@ -4,8 +4,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at its first surprise, in its helpers too")]
 
+mod limits;
 mod manager;
 mod manager_trouble;
 mod scene;
+mod spawn;
 mod supervisor;
 mod survival;
+mod tree;

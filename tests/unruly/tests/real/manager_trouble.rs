@@ -88,7 +88,10 @@ fn a_binary_that_cannot_be_run_is_told_in_its_own_words() {
         failure(&here(name))
     };
     assert!(executable("data", b"\x00\x01\x02").contains("is not a program this machine can run"));
-    assert!(executable("script", b"#!/no/such/interpreter\n").contains("what it names as its interpreter or loader, /no/such/interpreter, does not"));
+    assert!(
+        executable("script", b"#!/no/such/interpreter\n")
+            .contains("what it names as its interpreter or loader, /no/such/interpreter, does not")
+    );
     let mut config = scene.config(unruly(), &[]);
     config.working_dir = Some(scene.path("nowhere"));
     let reason = start_failure(&DaemonManager::new(config)).0;

@@ -12,13 +12,13 @@ use crate::scene::{Scene, kill9, runs, unruly};
 use crate::supervisor::{open, unit, until};
 
 /// A program around the library, with what it says.
-struct Driver {
-    child: Child,
+pub struct Driver {
+    pub child: Child,
     said: BufReader<std::process::ChildStdout>,
 }
 
 impl Driver {
-    fn begin(scene: &Scene, verb: &str, options: &[&str]) -> Self {
+    pub fn begin(scene: &Scene, verb: &str, options: &[&str]) -> Self {
         #[expect(clippy::disallowed_methods, reason = "the test needs a supervisor it can kill")]
         let child = Command::new(env!("CARGO_BIN_EXE_driver"))
             .arg(verb)
@@ -32,21 +32,21 @@ impl Driver {
         Self { child, said }
     }
 
-    fn hears(&mut self) -> String {
+    pub fn hears(&mut self) -> String {
         let mut line = String::new();
         self.said.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
 
     /// SIGKILL, and nothing of it is left afterwards.
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 }
 
 /// The unit as the driver declares it.
-fn declared(options: &[&str]) -> UnitSpec {
+pub fn declared(options: &[&str]) -> UnitSpec {
     let mut spec = UnitSpec::new("it", Launch::new(unruly(), options.iter().copied()));
     spec.readiness = Readiness::Notify;
     spec.policy.restart.backoff_min_ms = 1;
@@ -62,7 +62,7 @@ fn supervised(scene: &Scene, options: &[&str]) -> (Driver, u32) {
     (driver, pid)
 }
 
-async fn gone(supervisor: &Supervisor, scene: &Scene) {
+pub async fn gone(supervisor: &Supervisor, scene: &Scene) {
     supervisor.shutdown(StopMode::Graceful).await.unwrap();
     assert_eq!(scene.files("run"), [""; 0]);
 }
