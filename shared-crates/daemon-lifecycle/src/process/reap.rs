@@ -16,6 +16,12 @@ impl Process {
         Ok(rustix::event::poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
     }
 
+    /// Whether it has ended and waits for us to reap it.
+    pub(super) fn is_our_zombie(&self) -> bool {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        wait_for(WaitId::PidFd(self.as_fd()), look).is_some()
+    }
+
     /// How it ended; reaps it where it is our child. Call it once, after the process was seen to end.
     pub(crate) fn exit_how(&self) -> ExitHow {
         let how = match wait_for(WaitId::PidFd(self.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {

@@ -54,7 +54,9 @@ impl Tree {
     pub(crate) fn bury(&self, leader: &Process, wait: Duration) -> io::Result<TreeEnd> {
         // Asked before the cgroup is removed.
         let ran_out_of_memory = self.cgroup().is_some_and(|cgroup| cgroup.ran_out_of_memory());
-        let is_gone = self.kill_rest(Some(leader.identity()), wait)?;
+        // One that is not our child is reaped by its parent at any moment: then its session may be another's, and only marks count.
+        let keeps_its_number = leader.is_our_zombie();
+        let is_gone = self.kill_rest(keeps_its_number.then(|| leader.identity()), wait)?;
         let how = match leader.exit_how() {
             ExitHow::Signal(libc::SIGKILL) if ran_out_of_memory => ExitHow::OutOfMemory,
             how => how,

@@ -152,6 +152,7 @@ impl Owner {
         if let Err(error) = self.exits.watch(&process) {
             return tracing::warn!(%unit, pid, %error, "cannot watch what it calls its main process");
         }
+        process.await_exit();
         let Some(entry) = self.units.get_mut(unit) else { return };
         let Some(live) = &mut entry.live else { return };
         live.state.process = process.identity().clone();

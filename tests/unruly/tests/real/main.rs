@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at its first surprise, in its helpers too")]
 
+mod forking;
 mod limits;
 mod manager;
 mod manager_trouble;
