@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use supervision::Stage;
 
 use crate::files;
-use crate::process::{Piece, ProcessIdentity, Record, StopSignal, Tree};
+use crate::process::{Piece, ProcessIdentity, Record, ScanNumber, StopSignal, Tree};
 
 /// Raised when a field changes its meaning; a reader refuses what is newer than itself.
 const VERSION: u32 = 1;
@@ -112,9 +112,9 @@ impl RunState {
         files::replace(path, &serde_json::to_vec_pretty(self)?, MODE)
     }
 
-    /// What its processes are known by.
+    /// What its processes are known by. For its burial: to be asked for once its main process has ended.
     pub(crate) fn tree(&self) -> Tree {
-        Tree { run_id: self.run_id.clone(), cgroup: self.cgroup.clone() }
+        Tree { run_id: self.run_id.clone(), cgroup: self.cgroup.clone(), seen: ScanNumber::next() }
     }
 
     /// The file of a run whose process does not exist yet: it fills in who it is by itself.

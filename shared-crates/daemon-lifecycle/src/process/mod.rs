@@ -34,5 +34,5 @@ pub(crate) use run_mark::{RUN_ID_VARIABLE, RunMark, bears_mark_of, new_run_id};
 pub use signal::{StopSignal, UnknownSignal};
 pub(crate) use spawn::{Command, Output, Record};
 pub(crate) use spawn_error::SpawnError;
-pub(crate) use tree::{Tree, TreeEnd};
+pub(crate) use tree::{ScanNumber, Tree, TreeEnd};
 pub(crate) use wait::{ExitWatch, readable_until, watch_readable};

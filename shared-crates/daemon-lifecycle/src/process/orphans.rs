@@ -11,6 +11,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -27,7 +28,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Children whose exit somebody waits for.
 static AWAITED: LazyLock<Mutex<HashSet<u32>>> = LazyLock::new(Mutex::default);
 
-/// Held for reading over each birth, for writing over each sweep: what a sweep sees is in [`AWAITED`], if it was started here.
+static ADOPTS: AtomicBool = AtomicBool::new(false);
+
+/// Held for reading over each birth and each scan, for writing over each sweep: what a sweep sees is in [`AWAITED`], if it was started here.
 static BIRTHS: RwLock<()> = RwLock::new(());
 
 /// Has `give_birth` make a child that somebody will wait for.
@@ -51,6 +54,7 @@ pub(super) fn forget(pid: u32) {
 /// Makes this program the parent of whatever its runs leave behind, and reaps that, for as long as the future is polled.
 pub(crate) async fn adopt_and_reap() -> io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)?;
+    ADOPTS.store(true, Ordering::Relaxed);
     let mut ended = signal(SignalKind::child())?;
     loop {
         sweep()?;
@@ -59,6 +63,16 @@ pub(crate) async fn adopt_and_reap() -> io::Result<()> {
             return Ok(());
         }
     }
+}
+
+/// Whether what our children leave behind becomes ours.
+pub(super) fn are_ours() -> bool {
+    ADOPTS.load(Ordering::Relaxed)
+}
+
+/// Nothing is swept while this is held.
+pub(super) fn no_sweep() -> impl Sized {
+    BIRTHS.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reaps every orphan that has ended; how many.

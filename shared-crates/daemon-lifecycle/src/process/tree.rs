@@ -7,14 +7,15 @@
 //!                 └──────────────────── wait ◀── kill all that is pinned ┘            nothing at all ──▶ gone
 //! ```
 //!
-//! A scan is shared by all who ask while one is due: a thousand runs that end together cost some scans, not a thousand.
+//! A scan is shared by all whose main process ended before it began: a thousand runs that end together cost some scans, not a
+//! thousand.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
@@ -24,6 +25,7 @@ use supervision::ExitHow;
 
 use super::cgroup::Cgroup;
 use super::identity::{Process, ProcessIdentity, Stat, open_pidfd};
+use super::orphans;
 use super::run_mark::{RunMark, run_id_of};
 use super::wait::poll_timeout;
 
@@ -37,6 +39,19 @@ pub(crate) struct Tree {
     pub(crate) run_id: String,
     /// Its cgroup, where it has one.
     pub(crate) cgroup: Option<PathBuf>,
+    /// When it was looked at: a main process that had ended by then is dead in this scan and those after it.
+    pub(crate) seen: ScanNumber,
+}
+
+/// Scans are numbered; none begins before the one before it has finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ScanNumber(u64);
+
+impl ScanNumber {
+    /// The next scan to begin.
+    pub(crate) fn next() -> Self {
+        Self(shared().begun + 1)
+    }
 }
 
 /// How a run ended.
@@ -135,8 +150,10 @@ impl Tree {
         let mut pinned: BTreeMap<u32, OwnedFd> = BTreeMap::new();
         let mut dead = HashSet::new();
         let mut scans_unsure = 0;
+        let mut table = Table::since(self.seen)?;
+        // What a child of ours leaves comes to us, and stays visible until we reap it, which no scan allows meanwhile.
+        let is_sure = leader.is_some() && orphans::are_ours();
         loop {
-            let table = Table::newest()?;
             let mut is_any_new = false;
             for pid in table.members(mark, &self.run_id, leader) {
                 if pinned.contains_key(&pid) {
@@ -153,21 +170,21 @@ impl Tree {
                 }
                 // Looked at again behind the open: what is held is what was meant, or dead.
                 let is_member = Entry::read(pid).is_some_and(|entry| entry.belongs(mark, &self.run_id, leader))
-                    || Table::newest()?.members(mark, &self.run_id, leader).contains(&pid);
+                    || Table::since(ScanNumber::next())?.members(mark, &self.run_id, leader).contains(&pid);
                 is_any_new = true;
                 if is_member {
                     *is_every_signal_sent &= send(&pidfd, Signal::STOP)?;
                     pinned.insert(pid, pidfd);
                 }
             }
-            if is_any_new && Instant::now() < until {
-                continue;
+            if !is_any_new || Instant::now() >= until {
+                // A process that ended under the scan's eyes may have been one that forks and ends, on and on.
+                if is_sure || table.vanished == 0 || scans_unsure == SCANS_UNSURE_MAX {
+                    return Ok(pinned);
+                }
+                scans_unsure += 1;
             }
-            // A process that ended under the scan's eyes may have been one that forks and ends, on and on.
-            if table.vanished == 0 || scans_unsure == SCANS_UNSURE_MAX {
-                return Ok(pinned);
-            }
-            scans_unsure += 1;
+            table = Table::since(ScanNumber::next())?;
         }
     }
 }
@@ -251,6 +268,7 @@ impl Entry {
 
 impl Table {
     fn scan() -> io::Result<Self> {
+        let _no_sweep = orphans::no_sweep();
         let mut table = Self::default();
         for entry in fs::read_dir("/proc")? {
             let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
@@ -280,39 +298,41 @@ impl Table {
         members.into_iter().filter(|pid| leader.is_none_or(|leader| leader.pid != *pid)).collect()
     }
 
-    /// A scan that began after this call, shared with all who called before it began.
-    fn newest() -> io::Result<Arc<Self>> {
-        static SHARED: Mutex<Shared> = Mutex::new(Shared { begun: 0, finished: 0, table: None });
+    /// That scan or a later one, shared with all who wait for it.
+    fn since(needed: ScanNumber) -> io::Result<Arc<Self>> {
         static FINISHED: Condvar = Condvar::new();
-        let lock = || SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut shared = lock();
-        let needed = shared.begun + 1;
+        let mut scans = shared();
         loop {
-            if shared.finished >= needed
-                && let Some(table) = &shared.table
+            if scans.finished >= needed.0
+                && let Some(table) = &scans.table
             {
                 return Ok(Arc::clone(table));
             }
-            if shared.finished < shared.begun {
-                shared = FINISHED.wait(shared).unwrap_or_else(PoisonError::into_inner);
+            if scans.finished < scans.begun {
+                scans = FINISHED.wait(scans).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            shared.begun += 1;
-            drop(shared);
+            scans.begun += 1;
+            drop(scans);
             let scanned = Self::scan();
-            shared = lock();
-            shared.finished = shared.begun;
+            scans = shared();
+            scans.finished = scans.begun;
             FINISHED.notify_all();
             // One who waits for a scan that failed makes the next one.
-            shared.table = None;
-            shared.table = Some(Arc::new(scanned?));
+            scans.table = None;
+            scans.table = Some(Arc::new(scanned?));
         }
     }
 }
 
-/// Scans are numbered; none begins before the one before it has finished.
-struct Shared {
+/// The newest scan.
+struct Scans {
     begun: u64,
     finished: u64,
     table: Option<Arc<Table>>,
+}
+
+fn shared() -> MutexGuard<'static, Scans> {
+    static SCANS: Mutex<Scans> = Mutex::new(Scans { begun: 0, finished: 0, table: None });
+    SCANS.lock().unwrap_or_else(PoisonError::into_inner)
 }
