@@ -1,6 +1,7 @@
 //! The harness of black-box tests: a home of its own for every chain, what runs in it, and a client.
 #![expect(clippy::unwrap_used, reason = "a harness that cannot go on fails its test")]
 
+pub mod chaos;
 pub mod home;
 pub mod model;
 pub mod openai;

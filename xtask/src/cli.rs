@@ -33,21 +33,45 @@ pub(crate) enum Command {
         scenario: Option<String>,
     },
     /// Play simulated worlds around the supervision core
-    #[command(after_help = "Example:\n  cargo xtask sim --seed 0 --count 100000")]
+    #[command(after_help = "Examples:\n  cargo xtask sim                      100,000 worlds\n  \
+            cargo xtask sim --seed 7 --count 1   this world again\n  \
+            cargo xtask sim --mutants            plant known bugs one by one: does it catch them all?")]
     Sim {
         /// The first world
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, default_value_t = 0, conflicts_with = "mutants")]
         seed: u64,
-        /// How many worlds
-        #[arg(long, default_value_t = 10_000)]
+        /// How many worlds; with --mutants, how many for each bug
+        #[arg(long, default_value_t = 100_000)]
         count: u64,
+        /// Plant each known bug and say which invariant catches it; exit 1 if one escapes
+        #[arg(long)]
+        mutants: bool,
     },
     /// Measure, side by side in one run, printed as ratios
-    #[command(after_help = "Example:\n  cargo xtask bench chain     what the way through queen costs; crash-to-ready")]
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench chain        what the way through queen costs; crash-to-ready\n  \
+            cargo xtask bench supervise    rbee-hive alone beside a bare spawn loop, s6, runit, supervisord, pm2\n  \
+            cargo xtask bench supervise --n 100 --runs 5 --peers none"
+    )]
     Bench {
         /// What to measure
         #[arg(default_value = "chain")]
         name: String,
+        /// Passed on; `cargo xtask bench NAME -- --help` tells which there are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Kill the hive with SIGKILL at random moments under load; nothing may be lost, doubled or left
+    #[command(
+        after_help = "Examples:\n  cargo xtask chaos\n  cargo xtask chaos --kills 100 --seed 7     these moments again"
+    )]
+    Chaos {
+        /// How often
+        #[arg(long, default_value_t = 500)]
+        kills: u32,
+        /// Of all that is random; absent: another each time, which is printed
+        #[arg(long)]
+        seed: Option<u64>,
     },
     /// All that must hold before a commit: fmt, tidy, clippy, docs, tests
     #[command(after_help = "Example:\n  cargo xtask ci")]

@@ -1,5 +1,6 @@
 //! `cargo xtask`: from a clean clone to a running chain, and every check there is.
 
+mod bench;
 mod build;
 mod child;
 mod ci;
@@ -36,8 +37,10 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Up => up::up(&paths),
         Command::Test => suites::test(&paths),
         Command::E2e { scenario } => suites::e2e(&paths, scenario.as_deref()),
-        Command::Sim { seed, count } => suites::sim(&paths, *seed, *count),
-        Command::Bench { name } => suites::bench(&paths, name),
+        Command::Sim { count, mutants: true, .. } => suites::mutants(&paths, *count),
+        Command::Sim { seed, count, .. } => suites::sim(&paths, *seed, *count),
+        Command::Bench { name, arguments } => bench::bench(&paths, name, arguments),
+        Command::Chaos { kills, seed } => bench::chaos(&paths, *kills, *seed),
         Command::Ci => ci::ci(&paths),
         Command::Tidy => tidy::tidy(&paths),
     }

@@ -109,29 +109,29 @@ pub(crate) fn e2e(paths: &Paths, scenario: Option<&str>) -> Result<()> {
     child::shown(&mut e2e)
 }
 
-pub(crate) fn bench(paths: &Paths, name: &str) -> Result<()> {
+pub(crate) fn bench(paths: &Paths, name: &str, arguments: &[String]) -> Result<()> {
     let tools = Tools::bring(paths)?;
     let surroundings = Surroundings::bring(paths, &tools, Built::Release)?;
     let mut bench = Command::new(paths.binaries(true).join("bench"));
-    bench.arg(name);
+    bench.arg(name).args(arguments);
     surroundings.apply(&mut bench);
     child::shown(&mut bench)
 }
 
 pub(crate) fn sim(paths: &Paths, seed: u64, count: u64) -> Result<()> {
+    let arguments = ["--seed", &seed.to_string(), "--count", &count.to_string()];
+    simulate(paths, "sim", &arguments).context("a world broke an invariant, or the simulator could not be built")
+}
+
+/// `count`: worlds a bug.
+pub(crate) fn mutants(paths: &Paths, count: u64) -> Result<()> {
+    let result = simulate(paths, "mutants", &[&count.to_string()]);
+    result.context("a planted bug was not caught, or the simulator could not be built")
+}
+
+/// Runs the example of that name, which the feature of the same name belongs to.
+fn simulate(paths: &Paths, name: &str, arguments: &[&str]) -> Result<()> {
     let mut sim = cargo(paths, &Tools::default());
-    sim.args([
-        "run",
-        "--quiet",
-        "--release",
-        "--package",
-        "supervision",
-        "--features",
-        "sim",
-        "--example",
-        "sim",
-        "--",
-    ])
-    .args(["--seed", &seed.to_string(), "--count", &count.to_string()]);
-    child::shown(&mut sim).context("a world broke an invariant, or the simulator could not be built")
+    sim.args(["run", "--quiet", "--release", "--package", "supervision", "--features", name, "--example", name, "--"]);
+    child::shown(sim.args(arguments))
 }

@@ -1,21 +1,43 @@
-//! Measures side by side in one run, and prints ratios: `bench chain`. Numbers of a busy machine say little alone;
-//! what is compared is taken in turn, so that both meet the same noise.
+//! Measures side by side in one run, and prints ratios. Numbers of a busy machine say little alone; what is compared is taken in
+//! turn, so that both meet the same noise.
 #![expect(clippy::print_stdout, reason = "a command-line tool")]
 
 mod chain;
 mod sample;
+mod supervise;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Measures, side by side in one run, printed as ratios.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench")]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// What the way through queen costs; crash-to-ready of a worker
+    Chain,
+    /// rbee-hive alone beside a bare spawn loop and other supervisors
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench supervise\n  cargo xtask bench supervise --n 100 --peers none --runs 5"
+    )]
+    Supervise(supervise::Options),
+    /// The bare loop itself
+    #[command(hide = true)]
+    Bare {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+}
 
 fn main() -> Result<()> {
-    match std::env::args().nth(1).as_deref() {
-        Some("chain") => chain::run(),
-        Some("--help" | "-h" | "help") => {
-            println!(
-                "usage: cargo xtask bench [NAME]\n\nbenches:\n  chain   what the way through queen costs; crash-to-ready of a worker"
-            );
-            Ok(())
-        }
-        other => bail!("no bench is called '{}'; known: chain", other.unwrap_or_default()),
+    match Cli::parse().bench {
+        Bench::Chain => chain::run(),
+        Bench::Supervise(options) => supervise::run(&options),
+        Bench::Bare { words } => supervise::bare::run(&words),
     }
 }

@@ -12,6 +12,16 @@ impl Sample {
         self.0.insert(at, value);
     }
 
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The lowest and the highest.
+    pub fn range(&self) -> Option<(f64, f64)> {
+        Some((*self.0.first()?, *self.0.last()?))
+    }
+
     /// The value in the middle; 0 of nothing.
     pub fn median(&self) -> f64 {
         let middle = self.0.len() / 2;
@@ -26,7 +36,7 @@ impl Sample {
 impl fmt::Display for Sample {
     /// `median (min … max)`, with the width given.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (min, max) = (self.0.first().unwrap_or(&0.0), self.0.last().unwrap_or(&0.0));
+        let (min, max) = self.range().unwrap_or_default();
         f.pad(&format!("{:.1} ({min:.1} … {max:.1})", self.median()))
     }
 }
