@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::action::Action;
 use crate::event::{Event, StopMode};
 use crate::graph::Graph;
+use crate::mutants::mutant;
 use crate::slots::Slots;
 use crate::unit::{Gate, Unit, WaitsFor};
 use crate::why::Why;
@@ -173,7 +174,7 @@ impl Core {
 
     fn declare(&mut self, now: Now, unit: UnitName, spec: Spec, last: Incarnation, out: &mut Vec<Action>) {
         self.removing.remove(&unit);
-        let former = self.graph.needs(&unit).to_vec();
+        let former = if mutant!(DroppedNeedHolds) { Vec::new() } else { self.graph.needs(&unit).to_vec() };
         self.graph.set_needs(&unit, &spec.depends_on);
         if self.units.contains_key(&unit) {
             self.with(&unit, |u| u.redeclare(now, spec, out));
@@ -182,6 +183,7 @@ impl Core {
             return self.release(now, &former, out);
         }
         self.changed.insert(unit.clone());
+        let last = if mutant!(RunNumberForgotten) { Incarnation::NONE } else { last };
         self.units.insert(unit.clone(), Unit::new(unit, spec, last, self.seed));
     }
 
@@ -229,17 +231,22 @@ impl Core {
         while let Some((name, was_running)) = self.touched.pop_front() {
             let unit = self.units.get(&name);
             let (runs, live) = unit.map_or((false, false), |u| (u.phase() == Phase::Running, u.is_live()));
+            let fell = was_running && !runs;
             let fall = unit.and_then(|unit| unit.last_fall().cloned());
             for dependent in self.graph.dependents(&name).cloned().collect::<Vec<_>>() {
+                if !fell && mutant!(WaitersNotWoken) {
+                    continue;
+                }
                 self.with(&dependent, |u| {
-                    if was_running && !runs {
+                    if fell {
                         u.dependency_lost(now, &name, fall.clone(), out);
                     }
                     u.gate_moved(out);
                 });
             }
             if !live {
-                self.release(now, &self.graph.needs(&name).to_vec(), out);
+                let needed = self.graph.needs(&name).to_vec();
+                self.release(now, &needed, out);
                 if self.removing.contains(&name) {
                     gone.push(name);
                 }
@@ -253,7 +260,7 @@ impl Core {
 
     /// Lets those go on with their stop that waited for the last of their dependents to be gone.
     fn release(&mut self, now: Now, needed: &[UnitName], out: &mut Vec<Action>) {
-        for name in needed {
+        for name in needed.iter().filter(|_| !mutant!(HoldersNotReleased)) {
             if self.units.get(name).is_some_and(Unit::is_holding) && !self.graph.has_live_dependents(name) {
                 self.with(name, |u| u.dependents_gone(now, out));
             }
@@ -274,8 +281,12 @@ impl Core {
             let phase = self.units.get(dependency).map(Unit::phase);
             WaitsFor::Dependency(dependency.clone(), phase)
         });
-        let no_slot = || (!self.slots.is_one_free()).then_some(WaitsFor::Slot);
-        Gate { waits_for: down.or_else(no_slot), has_live_dependents: self.graph.has_live_dependents(name) }
+        let is_one_free = self.slots.is_one_free() || mutant!(BudgetIgnored);
+        let no_slot = || (!is_one_free).then_some(WaitsFor::Slot);
+        Gate {
+            waits_for: down.filter(|_| !mutant!(NeedsIgnored)).or_else(no_slot),
+            has_live_dependents: self.graph.has_live_dependents(name),
+        }
     }
 
     /// Runs `change` on a unit and keeps everything that is derived from it true.
@@ -288,7 +299,9 @@ impl Core {
         let (after, deadline) = (Outline::of(unit), unit.deadline());
         self.changed.insert(name.clone());
         if deadline_before != deadline {
-            deadline_before.map(|moment| self.deadlines.remove(&(moment, name.clone())));
+            deadline_before
+                .filter(|_| !mutant!(DeadlineKept))
+                .map(|moment| self.deadlines.remove(&(moment, name.clone())));
             deadline.map(|moment| self.deadlines.insert((moment, name.clone())));
         }
         if after.is_waiting {
@@ -306,7 +319,7 @@ impl Core {
         }
         match (before.holds_slot, after.holds_slot) {
             (false, true) => self.slots.took(),
-            (true, false) => self.slots.gave_back(),
+            (true, false) if !mutant!(SlotLeaked) => self.slots.gave_back(),
             _ => {}
         }
         if after.is_down() {
@@ -319,7 +332,11 @@ impl Core {
 
     /// As [`Core::with`], for a report that counts only while it names the live run.
     fn report(&mut self, name: &UnitName, incarnation: Incarnation, change: impl FnOnce(&mut Unit)) {
-        if self.units.get(name).is_some_and(|unit| unit.incarnation() == incarnation && unit.is_live()) {
+        if self
+            .units
+            .get(name)
+            .is_some_and(|unit| (unit.incarnation() == incarnation || mutant!(StaleReports)) && unit.is_live())
+        {
             self.with(name, change);
         }
     }

@@ -23,10 +23,16 @@ mod core;
 mod dependencies;
 mod event;
 mod graph;
+#[cfg(not(any(test, feature = "mutants")))]
+mod mutants;
+#[cfg(any(test, feature = "mutants"))]
+pub mod mutants;
 mod name;
 mod restart;
 mod slots;
 mod spec;
+#[cfg(test)]
+mod tests;
 mod time;
 mod unit;
 mod why;

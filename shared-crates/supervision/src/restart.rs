@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::mutants::mutant;
 use crate::{Incarnation, Now, Restart};
 
 /// The restarts of one unit that still count.
@@ -52,7 +53,7 @@ impl RestartHistory {
             self.moments.pop_front();
         }
         let in_window = u32::try_from(self.moments.len()).unwrap_or(u32::MAX);
-        if in_window >= spec.restarts_max {
+        if in_window >= spec.restarts_max.saturating_add(u32::from(mutant!(WindowOffByOne))) {
             return Verdict::GiveUp { restarts: in_window };
         }
         self.moments.push_back(now);
@@ -73,11 +74,13 @@ pub(crate) fn jitter_seed(core_seed: u64, unit: &str, incarnation: Incarnation) 
 
 /// `min · 2^(nth-1)`, plus or minus a tenth, never outside `min..=max`.
 fn backoff_ms(spec: &Restart, nth: u32, seed: u64) -> u64 {
-    let doublings = nth.saturating_sub(1).min(62);
+    let doublings = if mutant!(BackoffFlat) { 0 } else { nth.saturating_sub(1).min(62) };
     let plain = spec.backoff_min_ms.saturating_mul(1_u64 << doublings).min(spec.backoff_max_ms);
+    let plain = if mutant!(CapIgnored) { plain.max(spec.backoff_max_ms) * 2 } else { plain };
     let tenth = plain / 10;
     let spread = if tenth == 0 { 0 } else { (seed >> 16) % (2 * tenth + 1) };
-    (plain - tenth + spread).clamp(spec.backoff_min_ms, spec.backoff_max_ms)
+    let cap = if mutant!(CapIgnored) { u64::MAX } else { spec.backoff_max_ms };
+    (plain - tenth + spread).clamp(spec.backoff_min_ms, cap)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Policies of one unit, validated once, so that the rest of the core need not doubt them.
 
+use std::collections::BTreeSet;
+
 use crate::UnitName;
 
 /// How a unit is supervised.
@@ -99,7 +101,31 @@ pub enum InvalidSpec {
         /// Longest delay.
         max_ms: u64,
     },
+    /// A time is longer than anybody lives with.
+    #[error("`{field}` is {} days; a year is the most", ms / DAY_MS)]
+    TooLong {
+        /// Which one.
+        field: &'static str,
+        /// What it is.
+        ms: u64,
+    },
+    /// Each restart within the window is remembered, and there would be too many.
+    #[error("`max_restarts` is {restarts_max}; {RESTARTS_MAX} are the most")]
+    TooManyRestarts {
+        /// What it is.
+        restarts_max: u32,
+    },
+    /// A dependency stands there twice.
+    #[error("`depends_on` names `{dependency}` twice")]
+    TwiceDependent {
+        /// Which one.
+        dependency: UnitName,
+    },
 }
+
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
+const YEAR_MS: u64 = 366 * DAY_MS;
+const RESTARTS_MAX: u32 = 1_000_000;
 
 impl Spec {
     /// Checks that the numbers can be meant.
@@ -107,6 +133,7 @@ impl Spec {
     /// # Errors
     /// [`InvalidSpec`] names the first field that cannot.
     pub fn validate(&self) -> Result<(), InvalidSpec> {
+        let Restart { backoff_min_ms: min_ms, backoff_max_ms: max_ms, restarts_max, .. } = self.restart;
         let positive = [
             ("start_timeout", self.start_timeout_ms),
             ("stop_timeout", self.stop_timeout_ms),
@@ -116,9 +143,19 @@ impl Spec {
         if let Some((field, _)) = positive.into_iter().find(|(_, ms)| *ms == 0) {
             return Err(InvalidSpec::Zero { field });
         }
-        let (min_ms, max_ms) = (self.restart.backoff_min_ms, self.restart.backoff_max_ms);
+        let times = positive.into_iter().chain([("backoff_min", min_ms), ("backoff_max", max_ms)]);
+        if let Some((field, ms)) = times.into_iter().find(|(_, ms)| *ms > YEAR_MS) {
+            return Err(InvalidSpec::TooLong { field, ms });
+        }
         if min_ms > max_ms {
             return Err(InvalidSpec::BackoffOrder { min_ms, max_ms });
+        }
+        if restarts_max > RESTARTS_MAX {
+            return Err(InvalidSpec::TooManyRestarts { restarts_max });
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(dependency) = self.depends_on.iter().find(|dependency| !seen.insert(*dependency)) {
+            return Err(InvalidSpec::TwiceDependent { dependency: dependency.clone() });
         }
         Ok(())
     }
@@ -128,13 +165,40 @@ impl Spec {
 mod tests {
     use super::*;
 
+    /// LIFE-27
     #[test]
-    fn impossible_numbers_are_named() {
-        assert_eq!(Spec::default().validate(), Ok(()));
-        let zero = Spec { stop_timeout_ms: 0, ..Spec::default() };
-        assert_eq!(zero.validate(), Err(InvalidSpec::Zero { field: "stop_timeout" }));
-        let restart = Restart { backoff_min_ms: 2, backoff_max_ms: 1, ..Restart::default() };
-        let order = Spec { restart, ..Spec::default() };
-        assert_eq!(order.validate(), Err(InvalidSpec::BackoffOrder { min_ms: 2, max_ms: 1 }));
+    fn impossible_numbers_are_named_each_in_its_own_words() {
+        let fine = Spec::default;
+        assert_eq!(fine().validate(), Ok(()));
+        let restart = |change: fn(&mut Restart)| {
+            let mut spec = fine();
+            change(&mut spec.restart);
+            spec
+        };
+        for (spec, words) in [
+            (Spec { start_timeout_ms: 0, ..fine() }, "`start_timeout` is 0; it must be positive"),
+            (Spec { stop_timeout_ms: 0, ..fine() }, "`stop_timeout` is 0; it must be positive"),
+            (restart(|r| r.within_ms = 0), "`within` is 0; it must be positive"),
+            (restart(|r| r.reset_after_ms = 0), "`reset_after` is 0; it must be positive"),
+            (
+                restart(|r| (r.backoff_min_ms, r.backoff_max_ms) = (2, 1)),
+                "`backoff_min` (2 ms) is longer than `backoff_max` (1 ms)",
+            ),
+            (restart(|r| r.backoff_max_ms = 400 * DAY_MS), "`backoff_max` is 400 days; a year is the most"),
+            (Spec { stop_timeout_ms: u64::MAX, ..fine() }, "`stop_timeout` is 213503982334 days; a year is the most"),
+            (restart(|r| r.restarts_max = u32::MAX), "`max_restarts` is 4294967295; 1000000 are the most"),
+            (
+                Spec { depends_on: vec![UnitName::new("db"), UnitName::new("db")], ..fine() },
+                "`depends_on` names `db` twice",
+            ),
+        ] {
+            assert_eq!(spec.validate().map_err(|error| error.to_string()), Err(words.to_owned()));
+        }
+    }
+
+    #[test]
+    fn no_back_off_and_no_restarts_can_be_meant() {
+        let restart = Restart { backoff_min_ms: 0, backoff_max_ms: 0, restarts_max: 0, ..Restart::default() };
+        assert_eq!(Spec { restart, ..Spec::default() }.validate(), Ok(()));
     }
 }

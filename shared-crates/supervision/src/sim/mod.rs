@@ -7,6 +7,8 @@
 
 mod actions;
 mod checks;
+#[cfg(any(test, feature = "mutants"))]
+mod hunt;
 mod invariant;
 mod os;
 mod owner;
@@ -16,6 +18,8 @@ mod specs;
 mod states;
 mod world;
 
+#[cfg(any(test, feature = "mutants"))]
+pub use hunt::{Caught, hunt};
 pub use invariant::Invariant;
 use invariant::Violation;
 use world::World;

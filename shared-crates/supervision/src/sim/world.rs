@@ -147,7 +147,8 @@ impl World {
             if !self.wanted.get(name).copied().unwrap_or(false) {
                 return !self.processes.iter().any(|p| p.unit == *name);
             }
-            let given_up = matches!(unit.phase(), Phase::Failed | Phase::Unavailable | Phase::Stopped);
+            let by_policy = unit.phase() == Phase::Stopped && unit.reason().is_some();
+            let given_up = by_policy || matches!(unit.phase(), Phase::Failed | Phase::Unavailable);
             let waits = unit.is_waiting() && unit.spec().depends_on.iter().any(|need| !runs(need));
             (given_up && unit.is_wanted()) || waits || runs(name)
         })

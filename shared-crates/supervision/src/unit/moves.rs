@@ -6,6 +6,7 @@ use super::{Abort, KILL_AGAIN_MS, State, Then, Unit, Vitals};
 use crate::action::{Action, Change};
 use crate::cause::Cause;
 use crate::event::{ExitHow, StopMode};
+use crate::mutants::mutant;
 use crate::restart::{Verdict, jitter_seed};
 use crate::why::{Fate, Link};
 use crate::{Now, Policy, Spec};
@@ -40,6 +41,9 @@ impl Unit {
                 }
             }
             State::Spawning { abort: None } => {
+                if mutant!(SpawnNotAborted) {
+                    return;
+                }
                 let abort = Abort { mode, then, cause: cause.clone() };
                 self.enter(State::Spawning { abort: Some(abort) }, cause, out);
             }
@@ -48,7 +52,8 @@ impl Unit {
                 if *killed {
                     return;
                 }
-                *kill_at = (*kill_at).min(now.plus_ms(patience_ms(mode, &self.spec)));
+                let by = now.plus_ms(patience_ms(mode, &self.spec));
+                *kill_at = if mutant!(StopLengthened) { by } else { by.min(*kill_at) };
                 if mode == StopMode::Now {
                     *killed = true;
                     *kill_at = now.plus_ms(KILL_AGAIN_MS);
@@ -71,7 +76,7 @@ impl Unit {
 
     /// Stops it, after its dependents unless it is to die at once.
     pub(super) fn hold_or_stop(&mut self, now: Now, mode: StopMode, then: Then, cause: Cause, out: &mut Vec<Action>) {
-        if !self.gate.has_live_dependents || mode == StopMode::Now {
+        if !self.gate.has_live_dependents || mode == StopMode::Now || mutant!(DependentsIgnored) {
             return self.begin_stopping(now, mode, then, cause, out);
         }
         if self.wanted {
@@ -132,7 +137,7 @@ impl Unit {
         if !self.wanted {
             return self.settle_down(now, ExitHow::Unknown, out);
         }
-        if self.spec.restart.policy == Policy::Never {
+        if self.spec.restart.policy == Policy::Never && !mutant!(NeverRestarts) {
             return self.settle(now, State::Failed, cause, out);
         }
         let seed = jitter_seed(self.seed, self.name.as_str(), self.incarnation);

@@ -4,6 +4,7 @@ use super::{Abort, EXTENSION_MS_MAX, KILL_AGAIN_MS, Reload, State, Then, Unit, V
 use crate::action::Action;
 use crate::cause::Cause;
 use crate::event::{ExitHow, SpawnErrorKind, Stage, StopMode};
+use crate::mutants::mutant;
 use crate::restart::RestartHistory;
 use crate::why::Fate;
 use crate::{Incarnation, Now, Policy};
@@ -17,7 +18,7 @@ impl Unit {
         restarts: u32,
         out: &mut Vec<Action>,
     ) {
-        if self.is_live() {
+        if self.is_live() || mutant!(AdoptionIgnored) {
             return;
         }
         self.incarnation = self.incarnation.max(incarnation);
@@ -58,8 +59,10 @@ impl Unit {
             _ => self.fall(now, Fate::Restarted, cause.clone(), None),
         }
         match kind {
-            SpawnErrorKind::Unavailable => self.settle(now, State::Unavailable, cause, out),
-            SpawnErrorKind::Failed => self.restart_by_policy(now, cause, out),
+            SpawnErrorKind::Unavailable if !mutant!(UnavailableRetried) => {
+                self.settle(now, State::Unavailable, cause, out)
+            }
+            _ => self.restart_by_policy(now, cause, out),
         }
     }
 
@@ -73,7 +76,8 @@ impl Unit {
 
     /// A second one before it is ready again does not lengthen the first.
     pub(crate) fn reloading(&mut self, now: Now) {
-        let deadline = now.plus_ms(self.spec.start_timeout_ms);
+        let timeout_ms = if mutant!(ReloadForEver) { u64::MAX } else { self.spec.start_timeout_ms };
+        let deadline = now.plus_ms(timeout_ms);
         if let State::Running { reloading: reloading @ None, .. } = &mut self.state {
             *reloading = Some(Reload { began: now, deadline });
             self.vitals = Vitals { watchdog: self.vitals.watchdog, ..Vitals::default() };
@@ -81,6 +85,9 @@ impl Unit {
     }
 
     pub(crate) fn extend_timeout(&mut self, now: Now, by_ms: u64) {
+        if mutant!(ExtensionUnheard) {
+            return;
+        }
         let until = now.plus_ms(by_ms.min(EXTENSION_MS_MAX));
         match &mut self.state {
             State::Starting { deadline }
@@ -91,6 +98,9 @@ impl Unit {
     }
 
     pub(crate) fn health_ok(&mut self) {
+        if mutant!(HealthNeverGood) {
+            return;
+        }
         self.vitals = Vitals { watchdog: self.vitals.watchdog, ..Vitals::default() };
     }
 
@@ -114,7 +124,7 @@ impl Unit {
             return;
         }
         self.vitals.busy = self.vitals.busy.saturating_add(1);
-        if self.vitals.busy >= self.spec.health_busy_max {
+        if self.vitals.busy >= self.spec.health_busy_max && !mutant!(BusyForEver) {
             self.fail_over(now, Cause::Hung { busy_probes: self.vitals.busy }, out);
         }
     }
@@ -125,13 +135,13 @@ impl Unit {
     }
 
     pub(crate) fn watchdog_ping(&mut self, now: Now) {
-        if let Some(Watchdog { timeout_ms, due }) = &mut self.vitals.watchdog {
+        if let (Some(Watchdog { timeout_ms, due }), false) = (&mut self.vitals.watchdog, mutant!(PingUnheard)) {
             *due = (*due).max(now.plus_ms(*timeout_ms));
         }
     }
 
     pub(crate) fn memory_high(&mut self, now: Now, bytes: u64, limit: u64, out: &mut Vec<Action>) {
-        if matches!(self.state, State::Starting { .. } | State::Running { .. }) {
+        if matches!(self.state, State::Starting { .. } | State::Running { .. }) && !mutant!(MemoryUnseen) {
             self.fail_over(now, Cause::MemoryHigh { bytes, limit }, out);
         }
     }
@@ -140,7 +150,9 @@ impl Unit {
         if !self.is_live() {
             return;
         }
-        out.push(Action::Cleanup { unit: self.name.clone(), incarnation: self.incarnation });
+        if !mutant!(CleanupSkipped) {
+            out.push(Action::Cleanup { unit: self.name.clone(), incarnation: self.incarnation });
+        }
         if matches!(self.state, State::Spawning { abort: None } | State::Starting { .. } | State::Running { .. }) {
             self.fall(now, Fate::Restarted, Cause::Exited(how), None);
         }
@@ -177,8 +189,13 @@ impl Unit {
                 self.fail_over(now, Cause::StartTimedOut { after_ms: self.spec.start_timeout_ms }, out);
             }
             State::Stopping { kill_at, killed, .. } => {
-                *kill_at = now.plus_ms(KILL_AGAIN_MS);
+                if !mutant!(TickStuck) {
+                    *kill_at = now.plus_ms(KILL_AGAIN_MS);
+                }
                 *killed = true;
+                if mutant!(KillForgotten) {
+                    return;
+                }
                 out.push(Action::Kill { unit: self.name.clone(), incarnation: self.incarnation });
             }
             State::Restarting { .. } => self.spawn(Cause::BackoffOver, out),
@@ -196,7 +213,7 @@ impl Unit {
     }
 
     fn tick_running(&mut self, now: Now, since: Now, reloading: Option<Reload>, out: &mut Vec<Action>) {
-        if now.ms_since(since) >= self.spec.restart.reset_after_ms {
+        if now.ms_since(since) >= self.spec.restart.reset_after_ms && !mutant!(CountKept) {
             self.history.reset();
         }
         if let Some(reload) = reloading.filter(|reload| reload.deadline <= now) {
@@ -205,7 +222,7 @@ impl Unit {
         let Some(Watchdog { timeout_ms, due }) = self.vitals.watchdog.filter(|watchdog| watchdog.due <= now) else {
             return;
         };
-        if now.ms_since(due) > timeout_ms {
+        if now.ms_since(due) > timeout_ms || mutant!(SilenceUnseen) {
             // So late is this tick that the supervisor itself stood still: it cannot say who was silent meanwhile.
             self.vitals.watchdog = Some(Watchdog { timeout_ms, due: now.plus_ms(timeout_ms) });
         } else {

@@ -6,6 +6,7 @@ use super::{Abort, State, Then, Unit};
 use crate::action::Action;
 use crate::cause::Cause;
 use crate::event::StopMode;
+use crate::mutants::mutant;
 use crate::why::{Fate, Link};
 use crate::{Now, Spec, UnitName};
 
@@ -51,10 +52,11 @@ impl Unit {
             State::Stopping { then, .. }
             | State::Holding { then, .. }
             | State::Spawning { abort: Some(Abort { then, .. }) } => {
-                if *then == Then::StayDown {
+                if *then == Then::StayDown && !mutant!(StartDuringStopLost) {
                     *then = Then::RunAgain(Cause::Requested);
                 }
             }
+            State::Starting { .. } if mutant!(StartSpawnsTwice) => self.spawn(Cause::Requested, out),
             State::Waiting | State::Spawning { abort: None } | State::Starting { .. } | State::Running { .. } => {}
         }
     }
@@ -106,9 +108,13 @@ impl Unit {
         its_fall: Option<Arc<Link>>,
         out: &mut Vec<Action>,
     ) {
-        if matches!(self.state, State::Spawning { abort: None } | State::Starting { .. } | State::Running { .. }) {
+        let is_up =
+            matches!(self.state, State::Spawning { abort: None } | State::Starting { .. } | State::Running { .. });
+        if is_up && !mutant!(CascadeSkipped) {
+            let its_fall = its_fall.filter(|_| !mutant!(RootForgotten));
             let cause = Cause::DependencyLost { dependency: dependency.clone() };
-            self.end_because(now, StopMode::Graceful, Then::RunAgain(cause.clone()), cause, its_fall, out);
+            let then = if mutant!(CascadeStaysDown) { Then::StayDown } else { Then::RunAgain(cause.clone()) };
+            self.end_because(now, StopMode::Graceful, then, cause, its_fall, out);
         }
     }
 

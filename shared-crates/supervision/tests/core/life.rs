@@ -1,107 +1,10 @@
 //! State × event: what each race comes to.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use supervision::{
-    Action, Core, Event, ExitHow, Incarnation, Now, Phase, Policy, Restart, SpawnErrorKind, Spec, Stage, StopMode,
-    UnitName,
+    Core, Event, ExitHow, Incarnation, Now, Phase, Policy, Restart, SpawnErrorKind, Spec, Stage, StopMode, UnitName,
 };
 
-/// One unit in a core of its own, and a clock.
-struct Table {
-    core: Core,
-    unit: UnitName,
-    now_ms: u64,
-}
-
-impl Table {
-    fn new(spec: Spec) -> Self {
-        let (mut core, unit) = (Core::new(1), UnitName::new("u"));
-        let declare = Event::Declare { unit: unit.clone(), spec, last_incarnation: Incarnation::NONE };
-        assert!(core.step(Now::from_ms(0), declare).is_empty());
-        Self { core, unit, now_ms: 0 }
-    }
-
-    fn give(&mut self, event: Event) -> String {
-        words(&self.core.step(Now::from_ms(self.now_ms), event))
-    }
-
-    fn after(&mut self, ms: u64) -> &mut Self {
-        self.now_ms += ms;
-        self
-    }
-
-    fn start(&mut self) -> String {
-        let unit = self.unit.clone();
-        self.give(Event::Start { unit })
-    }
-
-    fn stop(&mut self, mode: StopMode) -> String {
-        let unit = self.unit.clone();
-        self.give(Event::Stop { unit, mode })
-    }
-
-    fn restart(&mut self) -> String {
-        let unit = self.unit.clone();
-        self.give(Event::Restart { unit })
-    }
-
-    fn spawned(&mut self, n: u64) -> String {
-        let unit = self.unit.clone();
-        self.give(Event::Spawned { unit, incarnation: Incarnation::new(n) })
-    }
-
-    fn ready(&mut self, n: u64) -> String {
-        let unit = self.unit.clone();
-        self.give(Event::Ready { unit, incarnation: Incarnation::new(n) })
-    }
-
-    fn exited(&mut self, n: u64, how: ExitHow) -> String {
-        let unit = self.unit.clone();
-        self.give(Event::Exited { unit, incarnation: Incarnation::new(n), how })
-    }
-
-    fn running(spec: Spec) -> Self {
-        let mut table = Self::new(spec);
-        table.start();
-        table.spawned(1);
-        table.ready(1);
-        assert_eq!(table.phase(), Phase::Running);
-        table
-    }
-
-    fn phase(&self) -> Phase {
-        self.core.unit(&self.unit).unwrap().phase()
-    }
-
-    fn reason(&self) -> &str {
-        self.core.unit(&self.unit).unwrap().reason().unwrap_or("")
-    }
-
-    fn restarts(&self) -> u32 {
-        self.core.unit(&self.unit).unwrap().restarts()
-    }
-}
-
-/// Actions as short words: `spawn#1 starting`.
-fn words(actions: &[Action]) -> String {
-    let word = |action: &Action| match action {
-        Action::Spawn { incarnation, .. } => format!("spawn{incarnation}"),
-        Action::AwaitReady { incarnation, .. } => format!("await{incarnation}"),
-        Action::WatchHealth { incarnation, .. } => format!("watch{incarnation}"),
-        Action::Terminate { incarnation, .. } => format!("term{incarnation}"),
-        Action::Kill { incarnation, .. } => format!("kill{incarnation}"),
-        Action::Cleanup { incarnation, .. } => format!("clean{incarnation}"),
-        Action::Forget { .. } => "forget".to_owned(),
-        Action::Changed(change) => change.to.to_string(),
-    };
-    actions.iter().map(word).collect::<Vec<_>>().join(" ")
-}
-
-fn at_once() -> Spec {
-    let restart = Restart { backoff_min_ms: 0, backoff_max_ms: 0, restarts_max: 2, ..Restart::default() };
-    Spec { restart, ..Spec::default() }
-}
+use crate::table::{Table, at_once, words};
 
 /// LIFE-01
 #[test]

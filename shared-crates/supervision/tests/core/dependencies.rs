@@ -1,87 +1,10 @@
 //! Order between units.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use supervision::{
-    Action, Core, Event, ExitHow, Incarnation, Now, Phase, Restart, SpawnErrorKind, Spec, Stage, StopMode, UnitName,
+    Core, Event, ExitHow, Incarnation, Now, Phase, Restart, SpawnErrorKind, Spec, Stage, StopMode, UnitName,
 };
 
-/// A core whose units are given as `name <- needs`.
-struct Tree {
-    core: Core,
-}
-
-impl Tree {
-    fn new(edges: &[(&str, &[&str])]) -> Self {
-        Self::with_core(Core::new(1), edges)
-    }
-
-    fn with_core(mut core: Core, edges: &[(&str, &[&str])]) -> Self {
-        for (name, needs) in edges {
-            let depends_on = needs.iter().map(|need| UnitName::new(need)).collect();
-            let restart = Restart { backoff_min_ms: 0, backoff_max_ms: 0, ..Restart::default() };
-            let spec = Spec { depends_on, restart, ..Spec::default() };
-            let last_incarnation = Incarnation::NONE;
-            let _ = core.step(Now::from_ms(0), Event::Declare { unit: UnitName::new(name), spec, last_incarnation });
-        }
-        Self { core }
-    }
-
-    fn give(&mut self, event: Event) -> String {
-        let word = |action: &Action| match action {
-            Action::Spawn { unit, .. } => Some(format!("spawn:{unit}")),
-            Action::Terminate { unit, .. } => Some(format!("term:{unit}")),
-            Action::Kill { unit, .. } => Some(format!("kill:{unit}")),
-            _ => None,
-        };
-        self.core.step(Now::from_ms(0), event).iter().filter_map(word).collect::<Vec<_>>().join(" ")
-    }
-
-    fn start(&mut self, name: &str) -> String {
-        self.give(Event::Start { unit: UnitName::new(name) })
-    }
-
-    fn stop(&mut self, name: &str, mode: StopMode) -> String {
-        self.give(Event::Stop { unit: UnitName::new(name), mode })
-    }
-
-    /// The spawn ordered last succeeds and the process proves that it is ready.
-    fn up(&mut self, name: &str) -> String {
-        let (unit, incarnation) = self.live(name);
-        let spawned = self.give(Event::Spawned { unit: unit.clone(), incarnation });
-        [spawned, self.give(Event::Ready { unit, incarnation })].concat()
-    }
-
-    fn gone(&mut self, name: &str, how: ExitHow) -> String {
-        let (unit, incarnation) = self.live(name);
-        self.give(Event::Exited { unit, incarnation, how })
-    }
-
-    fn live(&self, name: &str) -> (UnitName, Incarnation) {
-        let unit = UnitName::new(name);
-        let incarnation = self.core.unit(&unit).unwrap().incarnation();
-        (unit, incarnation)
-    }
-
-    fn phase(&self, name: &str) -> Phase {
-        self.core.unit(&UnitName::new(name)).unwrap().phase()
-    }
-
-    fn reason(&self, name: &str) -> &str {
-        self.core.unit(&UnitName::new(name)).unwrap().reason().unwrap_or("")
-    }
-}
-
-const CHAIN: &[(&str, &[&str])] = &[("db", &[]), ("api", &["db"]), ("web", &["api"])];
-
-fn chain_up() -> Tree {
-    let mut tree = Tree::new(CHAIN);
-    tree.start("web");
-    for name in ["db", "api", "web"] {
-        tree.up(name);
-    }
-    tree
-}
+use crate::tree::{CHAIN, Tree, chain_up};
 
 /// DEPS-02
 #[test]
@@ -180,4 +103,64 @@ fn only_so_many_are_on_their_way_up_at_once() {
     assert_eq!(tree.up("b"), "spawn:c", "who waited longest is next");
     assert_eq!(tree.gone("a", ExitHow::Code(1)), "spawn:d", "a slot of one that failed is free too");
     assert_eq!(tree.up("c"), "spawn:a");
+}
+
+impl Tree {
+    /// Declares a unit anew, as a reload does.
+    fn redeclare(&mut self, name: &str, needs: &[&str]) -> String {
+        let depends_on = needs.iter().map(|need| UnitName::new(need)).collect();
+        let restart = Restart { backoff_min_ms: 0, backoff_max_ms: 0, ..Restart::default() };
+        let spec = Spec { depends_on, restart, ..Spec::default() };
+        let unit = UnitName::new(name);
+        let declared = self.give(Event::Declare { unit, spec, last_incarnation: Incarnation::NONE });
+        [declared, self.give(Event::AdoptionDone)].concat()
+    }
+}
+
+/// DEPS-10
+#[test]
+fn a_stop_does_not_wait_for_one_that_needs_it_no_more() {
+    let mut tree = chain_up();
+    assert_eq!(tree.stop("db", StopMode::Graceful), "term:web");
+    assert_eq!(tree.redeclare("api", &[]), "term:db");
+}
+
+/// DEPS-10
+#[test]
+fn one_that_waits_goes_up_when_it_needs_that_no_more() {
+    let mut tree = Tree::new(CHAIN);
+    tree.start("api");
+    assert_eq!(tree.reason("api"), "waits for `db`, which is starting");
+    assert_eq!(tree.redeclare("api", &[]), "spawn:api");
+}
+
+/// DEPS-10
+#[test]
+fn a_new_need_that_does_not_run_ends_who_has_it() {
+    let mut tree = Tree::new(&[("a", &[]), ("b", &[])]);
+    tree.start("b");
+    tree.up("b");
+    assert_eq!(tree.redeclare("b", &["a"]), "term:b");
+    tree.gone("b", ExitHow::Code(0));
+    assert_eq!(tree.reason("b"), "waits for `a`, which is stopped");
+}
+
+/// DEPS-11
+#[test]
+fn who_has_to_go_goes_before_others_are_spawned() {
+    let mut tree = Tree::new(&[("a", &[]), ("b", &["a"])]);
+    let restart = Restart { backoff_min_ms: 100, backoff_max_ms: 100, ..Restart::default() };
+    let spec = Spec { restart, depends_on: vec![UnitName::new("a")], ..Spec::default() };
+    let b = UnitName::new("b");
+    tree.give(Event::Declare { unit: b.clone(), spec, last_incarnation: Incarnation::NONE });
+    tree.start("b");
+    tree.up("a");
+    tree.up("b");
+    tree.gone("b", ExitHow::Code(1));
+    let (unit, incarnation) = tree.live("a");
+    tree.give(Event::WatchdogArmed { unit, incarnation, timeout_ms: 100 });
+    let late = tree.core.step(Now::from_ms(150), Event::Tick);
+    assert!(late.iter().all(|action| !matches!(action, supervision::Action::Spawn { .. })), "{late:?}");
+    assert_eq!(tree.phase("a"), Phase::Stopping);
+    assert_eq!(tree.reason("b"), "waits for `a`, which is stopping");
 }

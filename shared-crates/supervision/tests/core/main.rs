@@ -1,0 +1,10 @@
+//! The core, driven from outside: tables of state × event, trees, vital signs, causes.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod dependencies;
+mod life;
+mod table;
+mod tree;
+mod vitals;
+mod why;
