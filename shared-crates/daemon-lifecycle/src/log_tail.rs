@@ -1,7 +1,8 @@
 //! The last lines of a log file, read from its end.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 const BLOCK_BYTES: u64 = 64 * 1024;
@@ -11,25 +12,33 @@ const READ_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The last `lines` lines that begin at or after offset `from`, oldest first. A file that is not there has none.
 pub(crate) fn last_lines(path: &Path, lines: usize, from: u64) -> io::Result<Vec<String>> {
-    let mut file = match File::open(path) {
+    let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
     };
     let end = file.metadata()?.len();
+    last_lines_of(&file, lines, from, end)
+}
+
+/// The last `lines` lines between the offsets `from` and `end`, oldest first.
+pub(crate) fn last_lines_of(file: &File, lines: usize, from: u64, end: u64) -> io::Result<Vec<String>> {
     let from = from.max(end.saturating_sub(READ_BYTES_MAX)).min(end);
-    let mut tail: Vec<u8> = Vec::new();
+    let mut blocks: Vec<Vec<u8>> = Vec::new();
     let mut start = end;
-    while start > from && tail.iter().filter(|byte| **byte == b'\n').count() <= lines {
+    let mut newlines = 0;
+    // One more than the lines: the one before them ends there.
+    while start > from && newlines <= lines {
         let block_start = start.saturating_sub(BLOCK_BYTES).max(from);
         let mut block = vec![0; usize::try_from(start - block_start).unwrap_or(0)];
-        file.seek(SeekFrom::Start(block_start))?;
-        file.read_exact(&mut block)?;
-        block.append(&mut tail);
-        tail = block;
+        file.read_exact_at(&mut block, block_start)?;
+        newlines += memchr::memchr_iter(b'\n', &block).count();
+        blocks.push(block);
         start = block_start;
     }
+    blocks.reverse();
+    let tail = blocks.concat();
     let text = String::from_utf8_lossy(&tail);
-    let all: Vec<&str> = text.lines().collect();
+    let all: Vec<&str> = text.split_terminator('\n').collect();
     Ok(all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect())
 }
 

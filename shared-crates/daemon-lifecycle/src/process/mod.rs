@@ -9,6 +9,7 @@
 //!
 //! A process is held by its pidfd; a bare pid is never signalled.
 
+mod blocked_writers;
 mod cgroup;
 mod child;
 mod child_limits;
@@ -25,6 +26,7 @@ mod spawn_error;
 mod tree;
 mod wait;
 
+pub(crate) use blocked_writers::{tell_of_writes, writes_told};
 pub(crate) use cgroup::Cgroup;
 pub(crate) use child::Piece;
 pub(crate) use child_limits::{ChildLimits, raise_open_files};

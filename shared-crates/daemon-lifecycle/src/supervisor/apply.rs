@@ -13,7 +13,7 @@ use super::takeover::Orphan;
 use super::{Result, SupervisorError};
 use crate::launch::Launch;
 use crate::listen::ListenSocket;
-use crate::logs::Logs;
+use crate::logs::{LogPolicy, Logs};
 use crate::probe::{Probe, Readiness};
 
 impl Owner {
@@ -65,7 +65,8 @@ impl Owner {
     fn open_new_logs(&self, specs: &[UnitSpec]) -> Result<BTreeMap<String, Logs>> {
         let mut logs = BTreeMap::new();
         for spec in specs.iter().filter(|spec| !self.units.contains_key(&UnitName::new(&spec.name))) {
-            match self.open_logs(&spec.name) {
+            let writer = self.orphans.get(&spec.name).map(|orphan| orphan.process.pid());
+            match self.open_logs(&spec.name, spec.log, writer) {
                 Ok(opened) => drop(logs.insert(spec.name.clone(), opened)),
                 Err(error) => {
                     let made = logs.keys().chain([&spec.name]).filter(|unit| !self.orphans.contains_key(*unit));
@@ -80,10 +81,11 @@ impl Owner {
         Ok(logs)
     }
 
-    fn open_logs(&self, unit: &str) -> Result<Logs> {
-        let config = self.paths.log_config(unit, &self.config.bounds);
+    /// `writer`: the process that writes to it already.
+    fn open_logs(&self, unit: &str, policy: LogPolicy, writer: Option<u32>) -> Result<Logs> {
+        let config = self.paths.log_config(unit, policy, writer);
         let path = config.file.clone();
-        Logs::open(config).map_err(|source| SupervisorError::File { doing: "log to", path, source })
+        self.logs.unit(config).map_err(|source| SupervisorError::File { doing: "log to", path, source })
     }
 
     /// `logs`: those of a new unit.
@@ -106,6 +108,9 @@ impl Owner {
         let Some(entry) = self.units.get_mut(&unit) else { return };
         let probes_differ = entry.spec.health != spec.health;
         entry.files = self.paths.run_files(&spec.name, spec.pid_file.as_deref());
+        if entry.spec.log != spec.log {
+            entry.logs.set_policy(spec.log);
+        }
         entry.spec = Arc::new(spec);
         self.step(Event::Declare { unit: unit.clone(), spec: core_spec, last_incarnation });
         if probes_differ && let Some(core_unit) = self.core.unit(&unit).filter(|unit| unit.phase() == Phase::Running) {
@@ -152,7 +157,7 @@ impl Owner {
         for (name, orphan) in std::mem::take(&mut self.orphans) {
             let unit = UnitName::new(&name);
             tracing::info!(%unit, pid = orphan.process.pid(), "nobody declares it any more; stopping it");
-            let logs = match self.open_logs(&name) {
+            let logs = match self.open_logs(&name, LogPolicy::default(), Some(orphan.process.pid())) {
                 Ok(logs) => logs,
                 Err(error) => {
                     tracing::error!(%unit, %error, "cannot follow its output; it keeps running");

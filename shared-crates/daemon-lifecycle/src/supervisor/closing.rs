@@ -42,10 +42,8 @@ impl Owner {
     }
 
     async fn close_logs(&mut self) {
-        for entry in self.units.values() {
-            entry.logs.close().await;
-        }
         while self.logs_closing.join_next().await.is_some() {}
+        self.logs.close().await;
     }
 
     /// After the last process: logs to their end, then every file. The first failure, if any.
@@ -53,6 +51,7 @@ impl Owner {
         self.close_logs().await;
         let mut files: Vec<_> = self.units.keys().flat_map(|unit| self.paths.fifos(unit.as_str())).collect();
         files.push(self.paths.notify.clone());
+        files.push(self.logs.journal().to_owned());
         // Last: until then nobody else may begin here. It is let go of with the owner.
         files.push(self.paths.lock.clone());
         let mut first_failure = Ok(());

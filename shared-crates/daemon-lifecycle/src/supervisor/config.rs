@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::logs::LogBounds;
+
 /// Configuration of a [`Supervisor`](crate::Supervisor).
 #[derive(Debug, Clone)]
 pub struct SupervisorConfig {
@@ -38,11 +40,9 @@ pub struct Bounds {
     pub queue_max: usize,
     /// Log lines kept in memory a unit, for errors.
     pub tail_lines: usize,
-    /// Log lines a slow follower may lag behind before it misses some (it is told how many).
-    pub follow_lines: usize,
     /// A log line longer than this is broken.
     pub line_bytes_max: usize,
-    /// Size asked for each FIFO: what a daemon may write while no supervisor reads.
+    /// Size a busy unit's FIFOs grow to, where the kernel allows it: what it may write while no supervisor reads.
     pub fifo_bytes: usize,
     /// First pause between two readiness probes; it doubles up to `ready_interval_max`.
     pub ready_interval_min: Duration,
@@ -56,6 +56,13 @@ pub struct Bounds {
     pub kill_wait: Duration,
 }
 
+impl Bounds {
+    pub(super) const fn logs(&self) -> LogBounds {
+        let Self { line_bytes_max, tail_lines, fifo_bytes, .. } = *self;
+        LogBounds { line_bytes_max, tail_lines, fifo_bytes }
+    }
+}
+
 impl Default for Bounds {
     fn default() -> Self {
         Self {
@@ -64,7 +71,6 @@ impl Default for Bounds {
             threads_max: cores().clamp(2, 8),
             queue_max: 256,
             tail_lines: 40,
-            follow_lines: 1024,
             line_bytes_max: 64 * 1024,
             fifo_bytes: 256 * 1024,
             ready_interval_min: Duration::from_millis(50),

@@ -79,7 +79,10 @@ pub(super) struct SpawnOrder {
 impl SpawnOrder {
     /// Starts one run and reports. Blocks, but not for a daemon that forks: that is followed in a task.
     pub(super) fn carry_out(mut self, logs: &Logs, runtime: &tokio::runtime::Handle, reporter: Reporter) {
-        runtime.block_on(logs.begin_run());
+        if let Err(source) = logs.begin_run() {
+            let [path, _] = self.fifos;
+            return reporter.report_blocking(What::Spawned(Err(StartFailure::Run(RunError::Output { path, source }))));
+        }
         let fork = self.fork.take();
         match (self.begin(reporter.incarnation), fork) {
             (Ok(begun), Some(fork)) => {

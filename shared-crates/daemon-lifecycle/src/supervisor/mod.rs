@@ -76,8 +76,8 @@ impl Supervisor {
     /// unusable.
     pub async fn open(config: SupervisorConfig) -> Result<Self> {
         let paths = Paths::new(&config);
-        let looked_at = paths.clone();
-        let found = tokio::task::spawn_blocking(move || Takeover::begin(&looked_at)).await;
+        let (looked_at, bounds) = (paths.clone(), config.bounds.clone());
+        let found = tokio::task::spawn_blocking(move || Takeover::begin(&looked_at, &bounds)).await;
         let found = found.map_err(|_| SupervisorError::Closed)??;
         let (requests, inbox) = mpsc::channel(config.bounds.queue_max.max(1));
         let (publisher, snapshot) = watch::channel(Snapshot::default());

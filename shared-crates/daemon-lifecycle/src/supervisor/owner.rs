@@ -33,17 +33,22 @@ use super::takeover::{Orphan, Takeover};
 use super::workers::Workers;
 use super::{Result, SupervisorError};
 use crate::lock::Lock;
+use crate::logs::LogThread;
 use crate::notify::{Message, NotifySocket};
 use crate::process::{Process, RunMark, watch_readable};
 
 /// Requests and reports taken in one turn.
 const BATCH_MAX: usize = 64;
+/// A clock that differs by more was set.
+const CLOCK_JUMP_MIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Owner {
     pub(super) config: SupervisorConfig,
     pub(super) paths: Paths,
     pub(super) core: Core,
     epoch: Instant,
+    /// What people's clocks said at the epoch.
+    epoch_for_people: jiff::Timestamp,
     pub(super) units: BTreeMap<UnitName, Entry>,
     /// Whose main process it is.
     pub(super) pids: HashMap<u32, UnitName>,
@@ -73,6 +78,7 @@ pub(super) struct Owner {
     /// When to look at how much memory is used, while any unit has a threshold.
     pub(super) memory_at: Option<Instant>,
     pub(super) lock: Lock,
+    pub(super) logs: LogThread,
     pub(super) closing: Option<Closing>,
     /// Logs of forgotten units, on their way to their end.
     pub(super) logs_closing: JoinSet<()>,
@@ -96,6 +102,7 @@ impl Owner {
         Ok(Self {
             core: Core::new(seed).with_starts_max(config.bounds.starts_max),
             epoch: Instant::now(),
+            epoch_for_people: jiff::Timestamp::now(),
             units: BTreeMap::new(),
             pids: HashMap::new(),
             marks: HashMap::new(),
@@ -117,6 +124,7 @@ impl Owner {
             snapshot,
             memory_at: None,
             lock: found.lock,
+            logs: found.logs,
             closing: None,
             logs_closing: JoinSet::new(),
             config,
@@ -296,9 +304,16 @@ impl Owner {
     }
 
     fn why(&self, unit: &UnitName) -> Option<History> {
-        let now = self.now();
-        let wall_clock = jiff::Timestamp::now();
-        self.core.why(unit).map(|why| History::of(&why, |at| wall_clock - Duration::from_millis(now.ms_since(at))))
+        let wall_clock = |at: Now| self.epoch_for_people + Duration::from_millis(at.as_ms());
+        self.core.why(unit).map(|why| History::of(&why, wall_clock))
+    }
+
+    /// People's clocks may be put right meanwhile. Otherwise a moment of the past keeps its name.
+    fn look_at_the_clock(&mut self) {
+        let epoch = jiff::Timestamp::now() - self.epoch.elapsed();
+        if epoch.duration_since(self.epoch_for_people).unsigned_abs() > CLOCK_JUMP_MIN {
+            self.epoch_for_people = epoch;
+        }
     }
 
     fn now(&self) -> Now {
@@ -312,6 +327,7 @@ impl Owner {
         if changed.is_empty() {
             return;
         }
+        self.look_at_the_clock();
         let new: Vec<(UnitName, Option<UnitStatus>)> =
             changed.into_iter().map(|unit| (unit.clone(), self.status(&unit))).collect();
         for (unit, status) in &new {

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::config::{Bounds, SupervisorConfig};
-use crate::logs::LogConfig;
+use super::config::SupervisorConfig;
+use crate::logs::{LogConfig, LogPolicy};
 use crate::run::RunFiles;
 
 /// A unit's name is part of file names, and of socket and FIFO paths with their own limits.
@@ -47,17 +47,14 @@ impl Paths {
         self.log_dir.join(format!("{unit}.log"))
     }
 
-    pub(super) fn log_config(&self, unit: &str, bounds: &Bounds) -> LogConfig {
+    pub(super) fn log_config(&self, unit: &str, policy: LogPolicy, writer: Option<u32>) -> LogConfig {
         let [out, err] = self.fifos(unit);
-        LogConfig {
-            out,
-            err,
-            file: self.log_file(unit),
-            fifo_bytes: bounds.fifo_bytes,
-            line_bytes_max: bounds.line_bytes_max,
-            tail_lines: bounds.tail_lines,
-            follow_lines: bounds.follow_lines,
-        }
+        LogConfig { out, err, file: self.log_file(unit), policy, writer }
+    }
+
+    /// What the log thread needs to go on where a dead one stopped.
+    pub(super) fn log_journal(&self) -> PathBuf {
+        self.run_dir.join("logs.journal")
     }
 }
 

@@ -9,10 +9,12 @@ use std::path::Path;
 use supervision::Incarnation;
 
 use super::forking::daemon_of;
+use super::config::Bounds;
 use super::paths::{Paths, STATE_EXTENSION};
 use super::{Result, SupervisorError};
 use crate::files;
 use crate::lock::{Lock, LockError};
+use crate::logs::LogThread;
 use crate::notify::NotifySocket;
 use crate::pid_file::PidFile;
 use crate::process::{Process, bears_mark_of, raise_open_files};
@@ -24,6 +26,7 @@ use crate::state_file::{RunState, StateFile};
 pub(super) struct Takeover {
     pub(super) lock: Lock,
     pub(super) notify: NotifySocket,
+    pub(super) logs: LogThread,
     /// Live processes of an earlier supervisor, by unit.
     pub(super) orphans: BTreeMap<String, Orphan>,
     /// The last runs of units that are not there any more.
@@ -38,7 +41,7 @@ pub(super) struct Orphan {
 }
 
 impl Takeover {
-    pub(super) fn begin(paths: &Paths) -> Result<Self> {
+    pub(super) fn begin(paths: &Paths, bounds: &Bounds) -> Result<Self> {
         raise_open_files();
         for dir in [&paths.run_dir, &paths.log_dir] {
             files::make_private_dir(dir).map_err(|source| error("create", dir, source))?;
@@ -48,7 +51,10 @@ impl Takeover {
             LockError::File(source) => error("lock", &paths.lock, source),
         })?;
         let notify = NotifySocket::bind(&paths.notify).map_err(|source| error("bind", &paths.notify, source))?;
-        let mut found = Self { lock, notify, orphans: BTreeMap::new(), last_incarnations: BTreeMap::new() };
+        let journal = paths.log_journal();
+        let logs = LogThread::open(journal.clone(), &paths.log_dir, bounds.logs())
+            .map_err(|source| error("use", &journal, source))?;
+        let mut found = Self { logs, lock, notify, orphans: BTreeMap::new(), last_incarnations: BTreeMap::new() };
         found.look_around(paths)?;
         sweep_unborn(&paths.run_dir);
         Ok(found)
