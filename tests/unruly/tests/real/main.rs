@@ -6,6 +6,7 @@
 
 mod forking;
 mod limits;
+mod logs;
 mod manager;
 mod manager_trouble;
 mod scene;
