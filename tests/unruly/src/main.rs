@@ -4,6 +4,7 @@
 
 mod offspring;
 mod options;
+mod relay;
 mod server;
 
 use std::fs::OpenOptions;
@@ -55,6 +56,7 @@ fn run(options: &Options) -> io::Result<u8> {
     }
     announce(options)?;
     server::begin(options)?;
+    relay::begin(options);
     if options.close_fds {
         close_all(&signal_fd);
     }

@@ -72,6 +72,14 @@ pub struct Options {
     pub print_cwd: bool,
     /// Prints its open file descriptors.
     pub print_fds: bool,
+    /// Sends every line of this FIFO to the notify socket.
+    pub relay: Option<PathBuf>,
+    /// Sends its watchdog's sign of life this often.
+    pub ping_every: Option<Duration>,
+    /// Computes for ever.
+    pub burn: bool,
+    /// Answers nobody while this file exists.
+    pub deaf_file: Option<PathBuf>,
     /// Adds its pid to this file.
     pub count_file: Option<PathBuf>,
     /// Answers HTTP on this loopback port.
@@ -123,6 +131,10 @@ impl Options {
                 "--print-env" => options.print_env.push(value()?),
                 "--print-cwd" => options.print_cwd = true,
                 "--print-fds" => options.print_fds = true,
+                "--relay" => options.relay = Some(value()?.into()),
+                "--ping-every-ms" => options.ping_every = Some(crate::ms(&value()?)?),
+                "--burn" => options.burn = true,
+                "--deaf-file" => options.deaf_file = Some(value()?.into()),
                 "--count-file" => options.count_file = Some(value()?.into()),
                 "--port" => options.port = Some(value()?.parse().map_err(|_| "--port PORT".to_owned())?),
                 "--inherited" => options.inherited = true,

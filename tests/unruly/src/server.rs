@@ -16,9 +16,15 @@ pub fn begin(options: &Options) -> io::Result<()> {
     } else {
         return Ok(());
     };
-    let unhealthy_file = options.unhealthy_file.clone();
+    let (unhealthy_file, deaf_file) = (options.unhealthy_file.clone(), options.deaf_file.clone());
+    let mut unanswered = Vec::new();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
+            if deaf_file.as_ref().is_some_and(|path| path.exists()) {
+                // Not closed either: that would be an answer.
+                unanswered.push(stream);
+                continue;
+            }
             // A client that goes away early is its own business.
             let _ = answer(stream, unhealthy_file.as_ref());
         }

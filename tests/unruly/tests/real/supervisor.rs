@@ -10,7 +10,13 @@ use daemon_lifecycle::{
 use crate::scene::{Scene, kill9, refused, runs, unruly};
 
 pub async fn open(scene: &Scene) -> Supervisor {
-    Supervisor::open(SupervisorConfig::new(scene.path("run"), scene.path("logs"))).await.unwrap()
+    open_with(scene, |_| ()).await
+}
+
+pub async fn open_with(scene: &Scene, change: impl FnOnce(&mut SupervisorConfig)) -> Supervisor {
+    let mut config = SupervisorConfig::new(scene.path("run"), scene.path("logs"));
+    change(&mut config);
+    Supervisor::open(config).await.unwrap()
 }
 
 /// `unruly` with these options, ready by notify, restarted after a millisecond.
@@ -29,12 +35,12 @@ pub async fn until(supervisor: &Supervisor, unit: &str, is_wished: impl Fn(&Unit
     (*units[unit]).clone()
 }
 
-async fn started(supervisor: &Supervisor, unit: &str) -> UnitStatus {
+pub async fn started(supervisor: &Supervisor, unit: &str) -> UnitStatus {
     supervisor.start(unit).await.unwrap();
     supervisor.settled(unit).await.unwrap()
 }
 
-async fn nothing_is_left(supervisor: &Supervisor, scene: &Scene) {
+pub async fn nothing_is_left(supervisor: &Supervisor, scene: &Scene) {
     supervisor.shutdown(StopMode::Graceful).await.unwrap();
     assert_eq!(scene.files("run"), [""; 0], "no PID file, no state, no socket, no FIFO, no lock");
 }
