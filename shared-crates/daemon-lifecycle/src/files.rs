@@ -4,8 +4,37 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+/// No machine has smaller pages.
+const PAGE_BYTES_MIN: usize = 4096;
+
+/// Extension of a file that is not in its place yet.
+pub(crate) const NEW_EXTENSION: &str = "new";
+
+/// Writes this content over one of the same length, which differs from it in a few bytes: no file is made and none removed. False,
+/// and nothing is changed, where there is none of that length.
+///
+/// A file this small is written by one copy within the kernel, which our own death does not tear.
+pub(crate) fn overwrite(path: &Path, content: &[u8]) -> io::Result<bool> {
+    let file = match OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        result => result?,
+    };
+    if content.len() > PAGE_BYTES_MIN || file.metadata()?.len() != content.len() as u64 {
+        return Ok(false);
+    }
+    file.write_all_at(content, 0).map(|()| true)
+}
+
+/// Removes the file; one that is not there is fine.
+pub(crate) fn remove_plain(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
 
 /// Replaces the file by one with this content. One writer at a time: whoever calls holds the lock.
 pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
@@ -29,10 +58,7 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
 /// Removes the file, and what an interrupted [`replace`] left beside it; one that is not there is fine.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     for path in [&beside(path), path] {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_plain(path)?;
     }
     Ok(())
 }
@@ -45,7 +71,8 @@ pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
 /// Where a file is written before it is moved to its place.
 pub(crate) fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".new");
+    name.push(".");
+    name.push(NEW_EXTENSION);
     PathBuf::from(name)
 }
 
@@ -64,6 +91,17 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_a_file_of_the_same_length_is_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.state");
+        assert!(!overwrite(&path, b"one").unwrap() && !path.exists());
+        fs::write(&path, "one").unwrap();
+        assert!(!overwrite(&path, b"three").unwrap());
+        assert!(overwrite(&path, b"two").unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"two");
     }
 
     #[test]

@@ -23,8 +23,8 @@ pub(crate) struct Lock {
 /// The lock was not obtained.
 #[derive(Debug)]
 pub(crate) enum LockError {
-    /// Somebody else holds it; the pid they wrote down.
-    Held { holder: Option<u32> },
+    /// Somebody else holds it: the pid they wrote down, and since when.
+    Held { holder: Option<u32>, since: Option<jiff::Timestamp> },
     /// The file cannot be used.
     File(io::Error),
 }
@@ -55,7 +55,7 @@ impl Lock {
     pub(crate) fn acquire_from_the_dead(path: &Path) -> Result<Self, LockError> {
         const LAST_MOMENTS: Duration = Duration::from_secs(5);
         match Self::try_acquire(path) {
-            Err(LockError::Held { holder }) if !holder.is_some_and(is_alive) => {
+            Err(LockError::Held { holder, .. }) if !holder.is_some_and(is_alive) => {
                 Self::acquire_within(path, LAST_MOMENTS)
             }
             result => result,
@@ -76,7 +76,7 @@ impl Lock {
                 .map_err(LockError::File)?;
             let file = match lock_file(file, FlockArg::LockExclusiveNonblock) {
                 Ok(file) => file,
-                Err(Errno::EWOULDBLOCK) => return Err(LockError::Held { holder: holder(path) }),
+                Err(Errno::EWOULDBLOCK) => return Err(held(path)),
                 Err(errno) => return Err(LockError::File(errno.into())),
             };
             // Its last holder may have removed the file since we opened it: then this one locks nothing.
@@ -90,7 +90,8 @@ impl Lock {
 
     fn write_holder(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
-        self.file.write_all(format!("{}\n", std::process::id()).as_bytes())
+        let since = jiff::Timestamp::now();
+        self.file.write_all(format!("{}\n{since:.0}\n", std::process::id()).as_bytes())
     }
 
     /// Removes the file and lets go.
@@ -134,10 +135,13 @@ fn is_alive(pid: u32) -> bool {
     }
 }
 
-fn holder(path: &Path) -> Option<u32> {
+fn held(path: &Path) -> LockError {
     let mut text = String::new();
-    File::open(path).ok()?.take(32).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    // What cannot be read is simply not told.
+    let _ = File::open(path).and_then(|file| file.take(64).read_to_string(&mut text));
+    let mut lines = text.lines();
+    let holder = lines.next().and_then(|pid| pid.trim().parse().ok());
+    LockError::Held { holder, since: lines.next().and_then(|since| since.parse().ok()) }
 }
 
 #[cfg(test)]
@@ -150,7 +154,11 @@ mod tests {
         let path = dir.path().join("x.lock");
         let held = Lock::try_acquire(&path).unwrap();
         let me = std::process::id();
-        assert!(matches!(Lock::try_acquire(&path), Err(LockError::Held { holder: Some(pid) }) if pid == me));
+        let recently = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(60);
+        match Lock::try_acquire(&path) {
+            Err(LockError::Held { holder, since: Some(since) }) => assert!(holder == Some(me) && since > recently),
+            other => panic!("{other:?}"),
+        }
         assert!(matches!(Lock::acquire_within(&path, Duration::ZERO), Err(LockError::Held { .. })));
         held.remove().unwrap();
         assert!(!path.exists());

@@ -31,6 +31,12 @@ pub(crate) struct RunFiles {
 impl RunFiles {
     /// Removes both. The PID file goes first: a state without a PID file is still a state, the reverse is a riddle.
     pub(crate) fn remove(&self) -> io::Result<()> {
+        files::remove_plain(&self.pid)?;
+        files::remove_plain(&self.state)
+    }
+
+    /// The same, with what an interrupted write left beside them.
+    fn remove_all(&self) -> io::Result<()> {
         files::remove(&self.pid)?;
         files::remove(&self.state)
     }
@@ -138,7 +144,7 @@ impl RunOrder<'_> {
         let begun = self.begin_in(cgroup.as_ref());
         if begun.is_err() {
             // The error that counts is the first.
-            let _ = self.files.remove();
+            let _ = self.files.remove_all();
             if let Some(cgroup) = cgroup {
                 cgroup.discard();
             }
@@ -210,5 +216,5 @@ pub(crate) fn clear_dead_run(files: &RunFiles, state: Option<&RunState>) -> io::
     {
         tracing::warn!(unit = state.unit, main = state.process.pid, "a dead run's processes survive SIGKILL");
     }
-    files.remove()
+    files.remove_all()
 }

@@ -19,6 +19,9 @@ const MODE: u32 = 0o600;
 
 /// What stands before the two numbers only the new process knows. Within a string the quotes would be escaped.
 const PID_KEY: &[u8] = b"\"pid\": ";
+const STAGE_KEY: &[u8] = b"\"stage\": ";
+/// `"starting"`
+const STAGE_LEN_MAX: usize = 10;
 const TICKS_KEY: &[u8] = b"\"start_time_ticks\": ";
 
 /// One run of one daemon.
@@ -105,11 +108,23 @@ impl RunState {
             return Ok(());
         }
         self.stage = stage;
-        self.write(path)
+        let text = self.text()?;
+        if files::overwrite(path, &text)? { Ok(()) } else { files::replace(path, &text, MODE) }
     }
 
     pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
-        files::replace(path, &serde_json::to_vec_pretty(self)?, MODE)
+        files::replace(path, &self.text()?, MODE)
+    }
+
+    /// As JSON, as long in every stage: what changes most often changes a few bytes in place.
+    fn text(&self) -> io::Result<Vec<u8>> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        let stage_at = find(&text, STAGE_KEY).ok_or(io::ErrorKind::InvalidData)? + STAGE_KEY.len();
+        let rest = &text[stage_at..];
+        let len = rest.iter().position(|byte| *byte == b',').ok_or(io::ErrorKind::InvalidData)?;
+        let spaces = std::iter::repeat_n(b' ', STAGE_LEN_MAX.saturating_sub(len));
+        text.splice(stage_at + len..stage_at + len, spaces);
+        Ok(text)
     }
 
     /// What its processes are known by. For its burial: to be asked for once its main process has ended.
@@ -119,7 +134,7 @@ impl RunState {
 
     /// The file of a run whose process does not exist yet: it fills in who it is by itself.
     pub(crate) fn record<'a>(&self, path: &'a Path) -> io::Result<Record<'a>> {
-        let mut before = serde_json::to_vec_pretty(self)?;
+        let mut before = self.text()?;
         let ticks_at = find(&before, TICKS_KEY).ok_or(io::ErrorKind::InvalidData)? + TICKS_KEY.len();
         let after = before.split_off(ticks_at);
         let pid_at = find(&before, PID_KEY).ok_or(io::ErrorKind::InvalidData)? + PID_KEY.len();
@@ -189,6 +204,14 @@ mod tests {
         assert!(matches!(StateFile::read(&path), StateFile::Missing));
         state().write(&path).unwrap();
         assert!(matches!(StateFile::read(&path), StateFile::State(read) if *read == state()));
+        let len = fs::metadata(&path).unwrap().len();
+        for stage in [Stage::Starting, Stage::Ending, Stage::Ready] {
+            let mut advanced = state();
+            advanced.stage = if stage == Stage::Ready { Stage::Ending } else { Stage::Ready };
+            advanced.advance(stage, &path).unwrap();
+            assert!(matches!(StateFile::read(&path), StateFile::State(read) if *read == RunState { stage, ..state() }));
+            assert_eq!(fs::metadata(&path).unwrap().len(), len);
+        }
     }
 
     #[test]

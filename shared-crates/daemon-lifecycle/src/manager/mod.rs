@@ -329,7 +329,7 @@ impl DaemonManager {
             files::make_private_dir(dir).map_err(|error| DaemonError::file("create", dir, error))?;
         }
         Lock::acquire_within(path, timeout).map_err(|error| match error {
-            LockError::Held { holder } => DaemonError::Timeout {
+            LockError::Held { holder, .. } => DaemonError::Timeout {
                 waiting_for: holder.map_or_else(
                     || format!("{} is held", path.display()),
                     |pid| format!("{} is held by process {pid}", path.display()),

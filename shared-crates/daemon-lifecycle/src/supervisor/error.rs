@@ -8,12 +8,14 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum SupervisorError {
     /// Another process supervises this run directory.
-    #[error("{} is held by {}", path.display(), holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}")))]
+    #[error("{} is held by {}", path.display(), holder_text(*holder, *since))]
     Locked {
         /// The lock file.
         path: PathBuf,
         /// The pid its holder wrote into it.
         holder: Option<u32>,
+        /// When its holder took it.
+        since: Option<jiff::Timestamp>,
     },
     /// A file or directory of the supervisor could not be used.
     #[error("cannot {doing} {}", path.display())]
@@ -43,4 +45,9 @@ pub enum SupervisorError {
     /// The supervisor was shut down or detached.
     #[error("the supervisor is closed")]
     Closed,
+}
+
+fn holder_text(holder: Option<u32>, since: Option<jiff::Timestamp>) -> String {
+    let who = holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+    since.map_or_else(|| who.clone(), |since| format!("{who} since {since}"))
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use supervision::Incarnation;
 
-use super::forking::daemon_of;
 use super::config::Bounds;
+use super::forking::daemon_of;
 use super::paths::{Paths, STATE_EXTENSION};
 use super::{Result, SupervisorError};
 use crate::files;
@@ -47,7 +47,7 @@ impl Takeover {
             files::make_private_dir(dir).map_err(|source| error("create", dir, source))?;
         }
         let lock = Lock::acquire_from_the_dead(&paths.lock).map_err(|failure| match failure {
-            LockError::Held { holder } => SupervisorError::Locked { path: paths.lock.clone(), holder },
+            LockError::Held { holder, since } => SupervisorError::Locked { path: paths.lock.clone(), holder, since },
             LockError::File(source) => error("lock", &paths.lock, source),
         })?;
         let notify = NotifySocket::bind(&paths.notify).map_err(|source| error("bind", &paths.notify, source))?;
@@ -70,6 +70,9 @@ impl Takeover {
             let Some(unit) = unit else { continue };
             if entry.file_type().map_err(failed)?.is_fifo() {
                 fifos.push((unit, path));
+            } else if path.extension().is_some_and(|extension| extension == files::NEW_EXTENSION) {
+                // Half of a replacement whose writer was killed.
+                files::remove(&path).map_err(|source| error("remove", &path, source))?;
             } else if path.extension().is_some_and(|extension| extension == STATE_EXTENSION) {
                 self.look_at(&unit, &path, paths)?;
             }
@@ -97,7 +100,12 @@ impl Takeover {
                     self.orphans.insert(unit.to_owned(), Orphan { process, state });
                     return Ok(());
                 }
-                tracing::info!(unit, pid = state.process.pid, "its process is gone; clearing what it left");
+                let pid = state.process.pid;
+                if state.process.is_of_this_boot().is_ok_and(|is_of_this_boot| !is_of_this_boot) {
+                    tracing::info!(unit, pid, "its process ran before this machine's last start; removing its files");
+                } else {
+                    tracing::info!(unit, pid, "its process is gone; clearing what it left");
+                }
                 let files = paths.run_files(unit, Some(&state.pid_file));
                 clear_dead_run(&files, Some(&state)).map_err(|source| error("clear", path, source))?;
                 self.last_incarnations.insert(unit.to_owned(), Incarnation::new(state.incarnation));
