@@ -89,7 +89,7 @@ impl LogThread {
         Ok(Logs(Arc::new(Handle { shared, id, config, run_begins, inodes })))
     }
 
-    /// Writes down what is in all FIFOs and ends the thread.
+    /// Writes down all whole lines in the FIFOs and ends the thread.
     pub(crate) async fn close(&self) {
         let (reply, done) = oneshot::channel();
         self.shared.ask(Request::End(Some(reply)));

@@ -186,6 +186,7 @@ async fn the_next_thread_goes_on_where_the_last_one_stopped() {
     let mut follower = logs.follow(2).await.unwrap();
     while !follower.next().await.unwrap().ends_with("two") {}
     let Scene { dir, thread } = scene;
+    thread.close().await;
     drop((thread, logs));
     while follower.next().await.is_some() {}
     out.write_all(b"ee\n").unwrap();

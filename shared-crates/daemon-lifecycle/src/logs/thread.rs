@@ -187,7 +187,7 @@ impl Keeper {
     }
 
     fn end_run(&mut self, id: u32) -> Vec<String> {
-        self.drain(id);
+        self.drain(id, true);
         let tail = self.units.get_mut(&id).map(|unit| unit.tail(&self.tools));
         tail.transpose()
             .unwrap_or_else(|error| {
@@ -197,9 +197,9 @@ impl Keeper {
             .unwrap_or_default()
     }
 
-    fn drain(&mut self, id: u32) {
+    fn drain(&mut self, id: u32, flush: bool) {
         if let Some(unit) = self.units.get_mut(&id) {
-            let drained = unit.drain(&mut self.tools);
+            let drained = unit.drain(flush, &mut self.tools);
             self.after_work(id, drained);
         }
     }
@@ -226,7 +226,7 @@ impl Keeper {
     }
 
     fn close(&mut self, id: u32) {
-        self.drain(id);
+        self.drain(id, true);
         let Some(unit) = self.units.remove(&id) else { return };
         for stream in [Stream::Out, Stream::Err] {
             // It is not watched any more once it is closed, either.
@@ -245,7 +245,8 @@ impl Keeper {
     fn end(&mut self, drain: bool) {
         if drain {
             for id in self.units.keys().copied().collect::<Vec<_>>() {
-                self.drain(id);
+                // Whoever writes yet may have a line unfinished, which is the next supervisor's.
+                self.drain(id, false);
             }
         }
         self.units.clear();

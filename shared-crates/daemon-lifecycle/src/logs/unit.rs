@@ -143,10 +143,10 @@ impl Unit {
         Ok(())
     }
 
-    /// Writes down what is in the FIFOs now, unfinished lines too.
-    pub(super) fn drain(&mut self, tools: &mut Tools) -> io::Result<()> {
+    /// Writes down what is in the FIFOs now; with `flush` unfinished lines too.
+    pub(super) fn drain(&mut self, flush: bool, tools: &mut Tools) -> io::Result<()> {
         for _ in 0..END_BATCHES_MAX {
-            let taken = self.take(Stream::Out, true, tools)? + self.take(Stream::Err, true, tools)?;
+            let taken = self.take(Stream::Out, flush, tools)? + self.take(Stream::Err, flush, tools)?;
             if taken == 0 {
                 break;
             }
@@ -166,7 +166,7 @@ impl Unit {
             source.owed = 0;
         }
         let capacity = peeker.capacity();
-        let bytes = peeker.peek(&source.fifo)?;
+        let mut bytes = peeker.peek(&source.fifo)?;
         // In this order: what a run writes comes after its beginning was told.
         if self.run_begins.swap(false, Ordering::AcqRel) {
             self.run_began = Place { generation: self.files.generation(), offset: self.files.len() };
@@ -185,6 +185,7 @@ impl Unit {
         }
         let stamp = Stamp::new(now, stream);
         let mut breaks = Breaks { line_bytes_max: bounds.line_bytes_max, flush, room: 0, first_anyway: false };
+        let mut was_full = false;
         let stamped = loop {
             let written_max = WRITTEN_BYTES_MAX.max(bounds.line_bytes_max.saturating_mul(2));
             breaks.room = self.files.room().min(written_max);
@@ -197,8 +198,12 @@ impl Unit {
             if stamped.has_more {
                 self.files.rotate()?;
                 self.files.look()?;
-            } else if !breaks.flush && source.fifo.is_full() {
-                // Without a whole line in it, it would never get one: its writer waits for us.
+            } else if !was_full && !breaks.flush && source.fifo.is_full() {
+                // It may have become so since the look at it.
+                was_full = true;
+                bytes = peeker.peek(&source.fifo)?;
+            } else if was_full && !breaks.flush {
+                // Full without a whole line in it, it would never get one: its writer waits for us.
                 breaks.flush = true;
             } else {
                 // Once more when it is being told: what came in between was not.

@@ -157,6 +157,28 @@ async fn a_flood_of_strange_bytes_is_followed_over_its_rotations() {
     supervisor.shutdown(StopMode::Graceful).await.unwrap();
 }
 
+/// LOGS-02
+#[tokio::test]
+async fn no_line_of_a_flood_is_broken_or_missing() {
+    let scene = Scene::new();
+    let supervisor = open(&scene).await;
+    let script = "yes 0123456789012345678901234567890123456789 | head -n 1000000; echo end; sleep 1000";
+    supervisor.apply(vec![unit(script, LogPolicy { files_kept: 100, ..LogPolicy::default() })]).await.unwrap();
+    let mut follower = supervisor.follow("it", 0).await.unwrap();
+    supervisor.start("it").await.unwrap();
+    let mut count = 0;
+    loop {
+        let line = follower.next().await.unwrap();
+        match &line[29..] {
+            "end" => break,
+            text => assert_eq!(text, "0123456789012345678901234567890123456789"),
+        }
+        count += 1;
+    }
+    assert_eq!(count, 1_000_000);
+    supervisor.shutdown(StopMode::Now).await.unwrap();
+}
+
 /// LOGS-07
 #[tokio::test]
 async fn a_changed_policy_holds_without_a_restart() {
