@@ -315,6 +315,33 @@ mod tests {
         assert_eq!(own_path("5:cpu:/\n"), None);
     }
 
+    /// PROC-30
+    #[test]
+    fn a_kill_for_want_of_memory_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let cgroup = Cgroup::at(dir.path().to_owned());
+        assert!(!cgroup.ran_out_of_memory(), "nobody counts");
+        for (events, is_told) in
+            [("low 0\noom 1\noom_kill 0\n", false), ("oom 1\noom_kill 2\noom_group_kill 0\n", true)]
+        {
+            fs::write(dir.path().join("memory.events"), events).unwrap();
+            assert_eq!(cgroup.ran_out_of_memory(), is_told, "{events}");
+        }
+    }
+
+    /// PROC-21
+    #[test]
+    fn what_was_made_for_a_run_that_never_began_is_swept_away_by_its_owner_alone() {
+        const OWNER: u64 = 0x5eed_0001;
+        // Nothing to see on a machine without a hierarchy for us.
+        let Some(cgroup) = Cgroup::create(OWNER, "never") else { return };
+        Cgroup::sweep(OWNER + 1);
+        assert!(cgroup.path().exists());
+        Cgroup::sweep(OWNER);
+        assert!(!cgroup.path().exists());
+    }
+
+    /// PROC-22
     #[test]
     fn runs_of_a_supervised_supervisor_stand_beside_it() {
         for (own, base) in [

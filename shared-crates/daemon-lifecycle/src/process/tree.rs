@@ -336,3 +336,42 @@ fn shared() -> MutexGuard<'static, Scans> {
     static SCANS: Mutex<Scans> = Mutex::new(Scans { begun: 0, finished: 0, table: None });
     SCANS.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PROC-23
+    #[test]
+    fn those_who_were_dead_before_a_scan_share_it() {
+        let (one, other) = (ScanNumber::next(), ScanNumber::next());
+        let scan = Table::since(one).unwrap();
+        assert!(Arc::ptr_eq(&scan, &Table::since(other).unwrap()), "both had ended before it began");
+        let later = ScanNumber::next();
+        assert!(!Arc::ptr_eq(&scan, &Table::since(later).unwrap()), "whoever ended behind it needs another");
+        assert!(scan.entries.iter().any(|entry| entry.pid == std::process::id()));
+    }
+
+    #[test]
+    fn a_child_without_a_mark_belongs_to_its_parent_and_one_with_another_mark_does_not() {
+        let mark = RunMark::of_run("a:1");
+        let unmarked = |pid, parent, run_id: Option<&str>| Entry {
+            pid,
+            mark: None,
+            origin: Some(Origin { parent, session: 9, run_id: run_id.map(str::to_owned) }),
+        };
+        let marked = |pid, run: &str| Entry { pid, mark: Some(RunMark::of_run(run)), origin: None };
+        let entries = vec![
+            marked(10, "a:1"),
+            unmarked(11, 10, None),
+            unmarked(12, 11, None),
+            unmarked(13, 1, Some("a:1")),
+            unmarked(14, 10, Some("b:1")),
+            marked(15, "b:1"),
+            unmarked(16, 1, None),
+        ];
+        let mut members = Table { entries, vanished: 0 }.members(mark, "a:1", None);
+        members.sort_unstable();
+        assert_eq!(members, [10, 11, 12, 13]);
+    }
+}

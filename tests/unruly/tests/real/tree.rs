@@ -52,7 +52,7 @@ fn zombies() -> Vec<u32> {
     .collect()
 }
 
-/// PROC-17, PROC-18
+/// PROC-17, PROC-21
 async fn stop_leaves_nothing(cgroups: bool) {
     for options in ESCAPES {
         let scene = Scene::new();
