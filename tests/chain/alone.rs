@@ -15,11 +15,11 @@ use crate::{SLEEPER, down, pid, up};
 const SOON: Duration = Duration::from_secs(30);
 
 /// A hive in the foreground of its own.
-struct Hive(Child);
+pub(crate) struct Hive(pub(crate) Child);
 
 impl Hive {
     #[expect(clippy::disallowed_methods, reason = "a hive that no queen starts")]
-    fn run(home: &Home) -> Self {
+    pub(crate) fn run(home: &Home) -> Self {
         let mut hive = Command::new(binary("rbee-hive"));
         hive.args(["run", "--config"]).arg(home.path().join("rbee.toml"));
         hive.env("RBEE_HOME", home.path()).env_remove("RBEE_TOKEN").stdin(Stdio::null());

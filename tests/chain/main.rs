@@ -5,6 +5,8 @@ mod alone;
 mod foreign;
 mod gateway;
 mod identity;
+mod mixed;
+mod reasons;
 mod refusals;
 mod status;
 mod survival;

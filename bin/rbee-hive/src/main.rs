@@ -17,6 +17,8 @@ use rbee_runtime::shutdown::Shutdown;
 use rbee_runtime::token::Token;
 use rbee_runtime::{logging, notify};
 
+/// Model pulls, log reads and state files at the same time; more wait.
+const BLOCKING_THREADS_MAX: usize = 16;
 /// Exit codes of sysexits.h.
 const UNAVAILABLE: u8 = 69;
 const TRY_AGAIN: u8 = 75;
@@ -64,8 +66,11 @@ Examples:
   rbee-hive run --config rbee.toml            supervise the file's workers, as supervisord or s6 would
   rbee-hive run --queen http://10.0.0.1:7833  take orders from queen
   RBEE_HOME=./demo rbee-hive run              keep everything below one folder
+  kill -HUP $(pidof rbee-hive)                read the file again: only what it says otherwise is touched
+  rbee-keeper --hive http://127.0.0.1:7835 hive reload       the same, and shows what it did
+  rbee-keeper --hive http://127.0.0.1:7835 worker why api    why a worker is as it is
 
-Signals: SIGTERM or SIGINT stops all workers, then the hive; a second one stops them at once.
+Signals: SIGTERM or SIGINT stops all workers, then the hive; a second one stops them at once. SIGHUP reloads.
 After SIGKILL the workers go on, and the next hive takes them over.
 
 Exit codes: 0 stopped in order; 69 port taken; 75 another hive runs here; 78 configuration.";
@@ -105,7 +110,11 @@ fn start(args: &RunArgs) -> anyhow::Result<()> {
         no_color: env.no_color,
     })?;
     let settings = Settings { config, source, dirs, token, path: std::env::var_os("PATH") };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // One thread is enough to decide, and each further one costs memory; what blocks has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build()?;
     let result = runtime.block_on(serve(settings));
     // What still runs then (a download, a log stream) must not hold up our end.
     runtime.shutdown_background();

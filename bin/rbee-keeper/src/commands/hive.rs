@@ -1,7 +1,6 @@
 //! `hive list | status | reload`.
 
 use rbee_api::{FleetStatus, ReloadReply, ReloadRequest};
-use rbee_runtime::config::Config;
 
 use super::status;
 use crate::cli::HiveCommand;
@@ -11,6 +10,9 @@ use crate::failure::Failure;
 use crate::ui::fleet_tree;
 
 pub(super) async fn run(context: &Context, command: HiveCommand) -> Result<Exit, Failure> {
+    if matches!(command, HiveCommand::Reload) {
+        return reload(context).await;
+    }
     let config = context.config()?.config;
     match command {
         HiveCommand::List => {
@@ -25,7 +27,7 @@ pub(super) async fn run(context: &Context, command: HiveCommand) -> Result<Exit,
             });
             Ok(Exit::DONE)
         }
-        HiveCommand::Reload => reload(context, &config).await,
+        HiveCommand::Reload => reload(context).await,
         HiveCommand::Status { name } => {
             let known = status::gather(context, &config).await?;
             let Some(hive) = known.fleet.hives.into_iter().find(|hive| hive.name == name) else {
@@ -47,8 +49,13 @@ pub(super) async fn run(context: &Context, command: HiveCommand) -> Result<Exit,
     }
 }
 
-async fn reload(context: &Context, config: &Config) -> Result<Exit, Failure> {
-    let url = match context.target(config) {
+async fn reload(context: &Context) -> Result<Exit, Failure> {
+    let target = match &context.settings.hive {
+        // The file that the hive shall read may be wrong, and be ours too: it is for the hive to say so.
+        Some(url) => Target::Hive { url: url.clone(), local: false },
+        None => context.target(&context.config()?.config),
+    };
+    let url = match target {
         Target::Hive { url, .. } => url,
         Target::Queen { .. } => {
             return Err(Failure::new("usage", "a hive that has a queen gets its workers from her")
