@@ -6,8 +6,8 @@ use std::io::IsTerminal;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
-/// Lines kept for a slow reader before new ones are dropped.
-const LINES_WAITING_MAX: usize = 16_384;
+/// Lines kept for a slow reader before new ones are dropped. Their places are memory from the start: 32 bytes each.
+const LINES_WAITING_MAX: usize = 4_096;
 
 /// What is logged and how.
 #[derive(Debug, Clone, Default)]
