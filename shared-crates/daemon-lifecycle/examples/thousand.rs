@@ -23,10 +23,10 @@ async fn main() -> Outcome {
     let base = pss_kib()?;
     let supervisor = Supervisor::open(config.clone()).await?;
     let names: Vec<String> = (0..count).map(|number| format!("unit{number}.0")).collect();
-    let specs: Vec<UnitSpec> = names.iter().map(|name| spec(name, &program, &rest)).collect();
+    let specs = || names.iter().map(|name| spec(name, &program, &rest)).collect();
 
     let at = Instant::now();
-    supervisor.apply(specs.clone()).await?;
+    supervisor.apply(specs()).await?;
     tell("declare", at.elapsed(), count)?;
     let declared = pss_kib()?;
 
@@ -68,7 +68,7 @@ async fn main() -> Outcome {
     let supervisor = Supervisor::open(config).await?;
     tell("find again", at.elapsed(), count)?;
     let at = Instant::now();
-    supervisor.apply(specs).await?;
+    supervisor.apply(specs()).await?;
     all(&supervisor, count, Phase::Running).await?;
     tell("adopt", at.elapsed(), count)?;
 

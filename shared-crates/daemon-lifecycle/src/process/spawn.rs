@@ -167,6 +167,10 @@ impl Command<'_> {
         let has_sockets = !self.sockets.is_empty();
         if has_sockets {
             variables.push(c_string(OsStr::new(&format!("LISTEN_FDS={}", self.sockets.len())))?);
+            // Each is named after its unit, as sd_listen_fds_with_names has it.
+            let unit = self.run_id.rsplit_once(':').map_or("unknown", |(unit, _)| unit);
+            let names = vec![unit; self.sockets.len()].join(":");
+            variables.push(c_string(OsStr::new(&format!("LISTEN_FDNAMES={names}")))?);
         }
         Ok(child::StringArray::with_listen_pid(variables, has_sockets))
     }

@@ -93,9 +93,12 @@ impl Owner {
         let unit = UnitName::new(&spec.name);
         let core_spec = Entry::core_spec(&spec);
         let orphan = self.orphans.remove(&spec.name);
-        let mut last_incarnation = self.last_incarnations.remove(&spec.name).unwrap_or(Incarnation::NONE);
+        let last_run = self.last_runs.remove(&spec.name).unwrap_or_default();
+        let mut last_incarnation = last_run.incarnation;
         if let Some(logs) = logs {
-            self.units.insert(unit.clone(), self.new_entry(spec, logs));
+            let mut entry = self.new_entry(spec, logs);
+            entry.listened = last_run.listened;
+            self.units.insert(unit.clone(), entry);
             if let Some(orphan) = orphan {
                 last_incarnation = Incarnation::new(orphan.state.incarnation);
                 // First as it was: a launch that differs by now is a change like any other.
@@ -119,8 +122,8 @@ impl Owner {
         }
     }
 
-    fn new_entry(&self, spec: UnitSpec, logs: Logs) -> Entry {
-        Entry {
+    fn new_entry(&self, spec: UnitSpec, logs: Logs) -> Box<Entry> {
+        Box::new(Entry {
             files: self.paths.run_files(&spec.name, spec.pid_file.as_deref()),
             log_file: self.paths.log_file(&spec.name),
             spec: Arc::new(spec),
@@ -131,7 +134,7 @@ impl Owner {
             listened: None,
             log_tail: Vec::new(),
             waiting: Vec::new(),
-        }
+        })
     }
 
     fn adopt(&mut self, unit: &UnitName, orphan: Orphan) {

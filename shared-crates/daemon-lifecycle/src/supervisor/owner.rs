@@ -29,7 +29,7 @@ use super::history::History;
 use super::message::{Health, Report, Request, What};
 use super::paths::Paths;
 use super::status::{Snapshot, UnitStatus};
-use super::takeover::{Orphan, Takeover};
+use super::takeover::{LastRun, Orphan, Takeover};
 use super::workers::Workers;
 use super::{Result, SupervisorError};
 use crate::lock::Lock;
@@ -49,7 +49,8 @@ pub(super) struct Owner {
     epoch: Instant,
     /// What people's clocks said at the epoch.
     epoch_for_people: jiff::Timestamp,
-    pub(super) units: BTreeMap<UnitName, Entry>,
+    /// Boxed, because the tree keeps room for more than it holds.
+    pub(super) units: BTreeMap<UnitName, Box<Entry>>,
     /// Whose main process it is.
     pub(super) pids: HashMap<u32, UnitName>,
     /// Whose run's mark it is.
@@ -60,7 +61,7 @@ pub(super) struct Owner {
     pub(super) spawners: Workers,
     pub(super) undertakers: Workers,
     pub(super) orphans: BTreeMap<String, Orphan>,
-    pub(super) last_incarnations: BTreeMap<String, Incarnation>,
+    pub(super) last_runs: BTreeMap<String, LastRun>,
     requests: mpsc::Receiver<Request>,
     reports: mpsc::Receiver<Report>,
     pub(super) reporter: mpsc::Sender<Report>,
@@ -111,7 +112,7 @@ impl Owner {
             spawners: Workers::new(config.bounds.threads_max),
             undertakers: Workers::new(config.bounds.threads_max),
             orphans: found.orphans,
-            last_incarnations: found.last_incarnations,
+            last_runs: found.last_runs,
             requests,
             reports,
             reporter,

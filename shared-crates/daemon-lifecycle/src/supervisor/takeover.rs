@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
@@ -30,7 +31,15 @@ pub(super) struct Takeover {
     /// Live processes of an earlier supervisor, by unit.
     pub(super) orphans: BTreeMap<String, Orphan>,
     /// The last runs of units that are not there any more.
-    pub(super) last_incarnations: BTreeMap<String, Incarnation>,
+    pub(super) last_runs: BTreeMap<String, LastRun>,
+}
+
+/// What goes on from a run that is over.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LastRun {
+    pub(super) incarnation: Incarnation,
+    /// Where its socket listened: its clients know that place.
+    pub(super) listened: Option<SocketAddr>,
 }
 
 /// A live process without a supervisor.
@@ -54,7 +63,7 @@ impl Takeover {
         let journal = paths.log_journal();
         let logs = LogThread::open(journal.clone(), &paths.log_dir, bounds.logs())
             .map_err(|source| error("use", &journal, source))?;
-        let mut found = Self { logs, lock, notify, orphans: BTreeMap::new(), last_incarnations: BTreeMap::new() };
+        let mut found = Self { logs, lock, notify, orphans: BTreeMap::new(), last_runs: BTreeMap::new() };
         found.look_around(paths)?;
         sweep_unborn(&paths.run_dir);
         Ok(found)
@@ -108,7 +117,8 @@ impl Takeover {
                 }
                 let files = paths.run_files(unit, Some(&state.pid_file));
                 clear_dead_run(&files, Some(&state)).map_err(|source| error("clear", path, source))?;
-                self.last_incarnations.insert(unit.to_owned(), Incarnation::new(state.incarnation));
+                let last = LastRun { incarnation: Incarnation::new(state.incarnation), listened: state.listen };
+                self.last_runs.insert(unit.to_owned(), last);
                 Ok(())
             }
         }

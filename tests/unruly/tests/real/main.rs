@@ -16,5 +16,6 @@ mod supervisor_forking;
 mod supervisor_health;
 mod supervisor_many;
 mod supervisor_notify;
+mod supervisor_sockets;
 mod survival;
 mod tree;
