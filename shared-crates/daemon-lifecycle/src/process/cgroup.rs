@@ -27,6 +27,9 @@ const SUPERVISOR: &str = "rbee-supervisor";
 /// The kernel's unit of processor time, in microseconds.
 const CPU_PERIOD_US: u64 = 100_000;
 
+/// Whether cgroups can be made and killed here; known after the first.
+static USABLE: OnceLock<bool> = OnceLock::new();
+
 /// Where cgroups of runs are made.
 #[derive(Debug)]
 struct Hierarchy {
@@ -55,14 +58,26 @@ pub(super) struct Controlled {
 impl Cgroup {
     /// Makes one for a run; `None` where this machine has no hierarchy for us. `owner` names the supervisor, for [`Cgroup::sweep`].
     pub(crate) fn create(owner: u64, unit: &str) -> Option<Self> {
-        let hierarchy = Hierarchy::usable()?;
+        let hierarchy = Hierarchy::found().filter(|_| *USABLE.get().unwrap_or(&true))?;
         // The number that tells this process's runs apart; the pid, those of one supervisor after another.
         let run = super::run_mark::next_run_number();
         let path = hierarchy.base.join(format!("{RUN_PREFIX}{owner:016x}-{}-{run}-{unit}", std::process::id()));
-        match fs::create_dir(&path) {
-            Ok(()) => Some(Self { path }),
+        let made = fs::create_dir(&path);
+        let cgroup = Self { path };
+        // The first one shows whether the others are worth a try: a right to write is not all it takes.
+        let is_usable = *USABLE.get_or_init(|| made.is_ok() && cgroup.path.join("cgroup.kill").exists());
+        match made {
+            Ok(()) if is_usable => Some(cgroup),
+            Ok(()) => {
+                cgroup.discard();
+                None
+            }
+            Err(error) if is_usable => {
+                tracing::warn!(%error, cgroup = %cgroup.path.display(), "cannot make a cgroup; going on without");
+                None
+            }
             Err(error) => {
-                tracing::warn!(%error, cgroup = %path.display(), "cannot make a cgroup; going on without");
+                tracing::debug!(%error, base = %hierarchy.base.display(), "no cgroups for us");
                 None
             }
         }
@@ -92,7 +107,7 @@ impl Cgroup {
     pub(super) fn limit(&self, limits: &Limits) -> Controlled {
         let set = |controller: &str, file: &str, value: Option<String>| {
             let Some(value) = value else { return false };
-            let is_set = Hierarchy::usable().is_some_and(|hierarchy| hierarchy.hand_out(controller))
+            let is_set = Hierarchy::found().is_some_and(|hierarchy| hierarchy.hand_out(controller))
                 && fs::write(self.path.join(file), value).is_ok();
             if !is_set {
                 tracing::debug!(controller, "no such controller for us");
@@ -171,12 +186,13 @@ impl Cgroup {
         fs::read_to_string(self.path.join("memory.current")).ok()?.trim().parse().ok()
     }
 
-    /// Removes what a supervisor that died while it started something left empty.
+    /// Removes what was left empty: by earlier supervisors of this `owner`, and by any supervisor that is dead.
     pub(crate) fn sweep(owner: u64) {
         let Some(hierarchy) = Hierarchy::found() else { return };
-        let prefix = format!("{RUN_PREFIX}{owner:016x}-");
         for entry in fs::read_dir(&hierarchy.base).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            let is_due = maker_in(&entry.file_name().to_string_lossy())
+                .is_some_and(|(of, maker)| of == owner || !Path::new(&format!("/proc/{maker}")).exists());
+            if is_due {
                 // One with a process in it is a run's that goes on.
                 let _ = fs::remove_dir(entry.path());
             }
@@ -203,13 +219,6 @@ impl Cgroup {
 }
 
 impl Hierarchy {
-    /// The one we can make cgroups in.
-    fn usable() -> Option<&'static Self> {
-        static IS_USABLE: OnceLock<bool> = OnceLock::new();
-        let hierarchy = Self::found()?;
-        IS_USABLE.get_or_init(|| hierarchy.can_be_used()).then_some(hierarchy)
-    }
-
     fn found() -> Option<&'static Self> {
         static FOUND: OnceLock<Option<Hierarchy>> = OnceLock::new();
         FOUND.get_or_init(Self::find).as_ref()
@@ -221,18 +230,6 @@ impl Hierarchy {
         let own = found.place_of(&own_path(&fs::read_to_string("/proc/self/cgroup").ok()?)?)?;
         found.base = outside_of_ours(&own);
         Some(found)
-    }
-
-    /// Tries it: a right to write is not all it takes.
-    fn can_be_used(&self) -> bool {
-        let trial = self.base.join(format!("{RUN_PREFIX}trial-{}", std::process::id()));
-        if let Err(error) = fs::create_dir(&trial) {
-            tracing::debug!(%error, base = %self.base.display(), "no cgroups for us");
-            return false;
-        }
-        let can_kill = trial.join("cgroup.kill").exists();
-        let is_removed = fs::remove_dir(&trial).is_ok();
-        can_kill && is_removed
     }
 
     /// Where the hierarchy's path stands among the files.
@@ -267,6 +264,13 @@ impl Hierarchy {
         }
         File::options().write(true).open(place.join("cgroup.procs"))?.write_all(b"0")
     }
+}
+
+/// The owner and the pid of the supervisor that made the run's cgroup of this name.
+fn maker_in(name: &str) -> Option<(u64, u32)> {
+    let mut parts = name.strip_prefix(RUN_PREFIX)?.split('-');
+    let owner = u64::from_str_radix(parts.next()?, 16).ok()?;
+    Some((owner, parts.next()?.parse().ok()?))
 }
 
 fn remove_below(path: &Path) -> io::Result<()> {
@@ -336,7 +340,11 @@ mod tests {
         // Nothing to see on a machine without a hierarchy for us.
         let Some(cgroup) = Cgroup::create(OWNER, "never") else { return };
         Cgroup::sweep(OWNER + 1);
-        assert!(cgroup.path().exists());
+        assert!(cgroup.path().exists(), "we live, and may be about to use it");
+        let of_the_dead = cgroup.path().with_file_name(format!("{RUN_PREFIX}{OWNER:016x}-4194305-1-dead"));
+        fs::create_dir(&of_the_dead).unwrap();
+        Cgroup::sweep(OWNER + 1);
+        assert!(!of_the_dead.exists(), "its maker will not");
         Cgroup::sweep(OWNER);
         assert!(!cgroup.path().exists());
     }

@@ -89,7 +89,7 @@ impl StringArray {
             pointers.push(listen_pid.as_mut_ptr().cast_const().cast());
         }
         pointers.push(std::ptr::null());
-        Self { strings: strings, listen_pid, pointers }
+        Self { strings, listen_pid, pointers }
     }
 
     /// Bytes and pointers: what the kernel's limit counts.

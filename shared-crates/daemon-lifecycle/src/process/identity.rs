@@ -88,11 +88,6 @@ impl Process {
     pub(super) fn of_child(pidfd: OwnedFd, pid: u32, start_time_ticks: u64) -> io::Result<Self> {
         Ok(Self { pidfd, identity: ProcessIdentity::of_this_boot(pid, start_time_ticks)? })
     }
-
-    /// A second hold on the same process.
-    pub(crate) fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { pidfd: self.pidfd.try_clone()?, identity: self.identity.clone() })
-    }
 }
 
 impl AsFd for Process {

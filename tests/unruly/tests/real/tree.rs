@@ -146,6 +146,23 @@ async fn what_a_dead_daemon_left_is_found_by_the_next_supervisor_without_cgroups
     the_next_supervisor_finds_them("supervise-marked", false).await;
 }
 
+/// PROC-21
+#[tokio::test]
+async fn an_adopted_runs_cgroup_goes_with_it() {
+    let scene = Scene::new();
+    let mut driver = Driver::begin(&scene, "supervise", &["--notify", "--double-fork-child"]);
+    assert_eq!(driver.hears(), "accepted");
+    assert!(driver.hears().starts_with("running "));
+    let child = scene.child_logged("logs/it.log");
+    let cgroup = state(&scene)["cgroup"].as_str().map(str::to_owned);
+    driver.kill();
+    let supervisor = open(&scene, true).await;
+    supervisor.apply(vec![declared(&["--notify", "--double-fork-child"])]).await.unwrap();
+    assert!(cgroup.as_ref().is_none_or(|path| Path::new(path).exists()));
+    gone(&supervisor, &scene).await;
+    assert!(!runs(child) && cgroup.is_none_or(|path| !Path::new(&path).exists()));
+}
+
 /// PROC-17
 #[tokio::test]
 async fn a_held_port_is_free_after_a_crash() {
