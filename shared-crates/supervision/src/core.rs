@@ -140,7 +140,7 @@ impl Core {
             Event::Start { unit } => self.start(&unit, out),
             Event::Stop { unit, mode } => self.with(&unit, |u| u.stop(now, mode, out)),
             Event::StopAll { mode } => self.stop_all(now, mode, out),
-            Event::Restart { unit } => self.with(&unit, |u| u.restart(now, out)),
+            Event::Restart { unit } => self.restart(now, &unit, out),
             Event::Retry { unit, force } => self.with(&unit, |u| u.retry(force, out)),
             Event::Adopted { unit, incarnation, stage, restarts } => {
                 self.with(&unit, |u| u.adopted(now, incarnation, stage, restarts, out));
@@ -177,7 +177,10 @@ impl Core {
         let former = if mutant!(DroppedNeedHolds) { Vec::new() } else { self.graph.needs(&unit).to_vec() };
         self.graph.set_needs(&unit, &spec.depends_on);
         if self.units.contains_key(&unit) {
-            self.with(&unit, |u| u.redeclare(now, spec, out));
+            self.with(&unit, |u| {
+                u.redeclare(now, spec, out);
+                u.gate_moved(out);
+            });
             // It may have waited for one that it does not need any more, and such a one for it.
             self.touched.push_back((unit, false));
             return self.release(now, &former, out);
@@ -204,6 +207,14 @@ impl Core {
         self.graph.settled(&units);
     }
 
+    /// One that is down is started, with what it needs.
+    fn restart(&mut self, now: Now, unit: &UnitName, out: &mut Vec<Action>) {
+        if self.units.get(unit).is_some_and(Unit::is_live) {
+            return self.with(unit, |u| u.restart(now, out));
+        }
+        self.start(unit, out);
+    }
+
     fn stop_all(&mut self, now: Now, mode: StopMode, out: &mut Vec<Action>) {
         for unit in self.units.keys().cloned().collect::<Vec<_>>() {
             self.with(&unit, |u| u.stop(now, mode, out));
@@ -224,37 +235,53 @@ impl Core {
         }
     }
 
-    /// Lets the neighbours of every unit that changed look, until nothing changes any more. Ends, because going down
-    /// only follows dependents and going up only dependencies, and the graph has no cycle.
+    /// Lets the neighbours of every unit that changed look, until nothing changes any more. First all go down that have
+    /// to, and only then somebody up: who goes up in the middle of a cascade might have to go down with it. Ends, because
+    /// going down only follows dependents and going up only dependencies, and the graph has no cycle.
     fn settle(&mut self, now: Now, out: &mut Vec<Action>) {
-        let mut gone = Vec::new();
-        while let Some((name, was_running)) = self.touched.pop_front() {
-            let unit = self.units.get(&name);
-            let (runs, live) = unit.map_or((false, false), |u| (u.phase() == Phase::Running, u.is_live()));
-            let fell = was_running && !runs;
-            let fall = unit.and_then(|unit| unit.last_fall().cloned());
-            for dependent in self.graph.dependents(&name).cloned().collect::<Vec<_>>() {
-                if !fell && mutant!(WaitersNotWoken) {
-                    continue;
-                }
-                self.with(&dependent, |u| {
-                    if fell {
-                        u.dependency_lost(now, &name, fall.clone(), out);
-                    }
-                    u.gate_moved(out);
-                });
-            }
-            if !live {
-                let needed = self.graph.needs(&name).to_vec();
-                self.release(now, &needed, out);
+        let (mut gone, mut waiting) = (Vec::new(), Vec::new());
+        while !self.touched.is_empty() {
+            while let Some((name, was_running)) = self.touched.pop_front() {
+                self.pull_down_from(now, &name, was_running, &mut waiting, out);
                 if self.removing.contains(&name) {
                     gone.push(name);
                 }
+            }
+            for name in waiting.drain(..).filter(|_| !mutant!(WaitersNotWoken)) {
+                self.with(&name, |u| u.gate_moved(out));
             }
             self.hand_out_start_slots(out);
         }
         for unit in gone {
             self.forget(unit, out);
+        }
+    }
+
+    /// What the change of a unit means for who needs it, and for what it needs. `waiting`: those that shall look whether
+    /// they may go up.
+    fn pull_down_from(
+        &mut self,
+        now: Now,
+        name: &UnitName,
+        was_running: bool,
+        waiting: &mut Vec<UnitName>,
+        out: &mut Vec<Action>,
+    ) {
+        let unit = self.units.get(name);
+        let (runs, live) = unit.map_or((false, false), |u| (u.phase() == Phase::Running, u.is_live()));
+        let fell = was_running && !runs;
+        let fall = unit.filter(|_| fell).and_then(|unit| unit.last_fall().cloned());
+        for dependent in self.graph.dependents(name).cloned().collect::<Vec<_>>() {
+            if fell {
+                self.with(&dependent, |u| u.dependency_lost(now, name, fall.clone(), out));
+            }
+            if self.units.get(&dependent).is_some_and(Unit::is_waiting) {
+                waiting.push(dependent);
+            }
+        }
+        if !live {
+            let needed = self.graph.needs(name).to_vec();
+            self.release(now, &needed, out);
         }
     }
 

@@ -37,7 +37,7 @@ pub enum Event {
         /// How patiently.
         mode: StopMode,
     },
-    /// The unit shall end and run anew, whatever its phase.
+    /// The unit shall end and run anew, whatever its phase; one that is down is started, with what it needs.
     Restart {
         /// Which unit.
         unit: UnitName,
@@ -166,7 +166,8 @@ pub enum Event {
         /// How it ended.
         how: ExitHow,
     },
-    /// [`crate::Core::deadline`] has come.
+    /// [`crate::Core::deadline`] has come. Reports that wait to be taken come first: a sign of life must not be late
+    /// because the clock was looked at before it.
     Tick,
 }
 

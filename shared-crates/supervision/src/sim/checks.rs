@@ -63,7 +63,7 @@ impl Checks {
                 if core.unit(unit).is_some_and(|unit| unit.phase() == Phase::Stopping) {
                     self.asked_to_stop(now, core, unit, StopMode::Graceful);
                 }
-                self.forgive(core, unit);
+                self.forgive_with_needs(core, unit);
             }
             Event::StopAll { mode } => {
                 for (name, _) in core.units() {

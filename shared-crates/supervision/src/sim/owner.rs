@@ -35,7 +35,12 @@ impl World {
                 self.give(Event::Stop { unit, mode })
             }
             14..=15 => {
-                self.wanted.insert(unit.clone(), true);
+                // One that is down is started, with what it needs.
+                if self.core.as_ref().and_then(|core| core.unit(&unit)).is_some_and(crate::Unit::is_live) {
+                    self.wanted.insert(unit.clone(), true);
+                } else {
+                    self.want(&unit);
+                }
                 self.give(Event::Restart { unit })
             }
             16..=17 => {
@@ -99,6 +104,10 @@ impl World {
     fn remove_and_declare_again(&mut self, unit: UnitName) -> Result<(), Violation> {
         self.wanted.insert(unit.clone(), false);
         self.give(Event::Remove { unit: unit.clone() })?;
+        if self.rng.percent(30) {
+            // Too late: it is to be forgotten.
+            self.give(Event::Restart { unit: unit.clone() })?;
+        }
         let again = self.declaration(unit);
         self.give(again)
     }

@@ -8,9 +8,10 @@ use crate::{Policy, Restart, Spec, UnitName};
 /// A few units with few needs.
 pub(super) fn random_units(rng: &mut Rng) -> BTreeMap<UnitName, Spec> {
     let mut specs: BTreeMap<UnitName, Spec> = BTreeMap::new();
-    for n in 0..rng.between(1, 6) {
+    let most = if rng.percent(5) { 16 } else { 6 };
+    for n in 0..rng.between(1, most) {
         let depends_on = random_needs(rng, specs.keys());
-        specs.insert(UnitName::new(&format!("u{n}")), Spec { depends_on, ..random_spec(rng) });
+        specs.insert(UnitName::new(&format!("u{n:02}")), Spec { depends_on, ..random_spec(rng) });
     }
     specs
 }

@@ -104,9 +104,10 @@ impl World {
             *at = self.now;
         }
         self.deliver()?;
-        // Whoever never became ready gets another chance to say so.
+        // Whoever was silent, or never became ready, gets another chance to speak.
         let live: Vec<_> = self.processes.iter().map(|p| (p.unit.clone(), p.incarnation)).collect();
         for (unit, incarnation) in live {
+            self.give(Event::WatchdogPing { unit: unit.clone(), incarnation })?;
             self.give(Event::Ready { unit, incarnation })?;
         }
         Ok(())

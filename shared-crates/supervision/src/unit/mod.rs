@@ -322,6 +322,6 @@ impl Unit {
 
     /// Whether it was removed and nothing of it is left to wait for.
     pub(crate) fn is_forgettable(&self) -> bool {
-        self.removing && !self.is_live()
+        self.removing && matches!(self.state, State::Stopped | State::Failed | State::Unavailable)
     }
 }

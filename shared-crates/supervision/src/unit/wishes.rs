@@ -40,7 +40,11 @@ impl Unit {
         self.stop(now, StopMode::Graceful, out);
     }
 
+    /// One that is to be forgotten is declared again first.
     pub(crate) fn start(&mut self, out: &mut Vec<Action>) {
+        if self.removing {
+            return;
+        }
         self.wanted = true;
         match &mut self.state {
             State::Stopped => self.spawn(Cause::Requested, out),
@@ -76,15 +80,17 @@ impl Unit {
     }
 
     pub(crate) fn restart(&mut self, now: Now, out: &mut Vec<Action>) {
-        self.wanted = true;
-        if self.is_live() {
-            self.end(now, StopMode::Graceful, Then::RunAgain(Cause::Requested), Cause::Requested, out);
-        } else {
-            self.start(out);
+        if self.removing {
+            return;
         }
+        self.wanted = true;
+        self.end(now, StopMode::Graceful, Then::RunAgain(Cause::Requested), Cause::Requested, out);
     }
 
     pub(crate) fn retry(&mut self, force: bool, out: &mut Vec<Action>) {
+        if self.removing {
+            return;
+        }
         if force {
             self.history.reset();
         }

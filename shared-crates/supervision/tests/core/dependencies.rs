@@ -164,3 +164,11 @@ fn who_has_to_go_goes_before_others_are_spawned() {
     assert_eq!(tree.phase("a"), Phase::Stopping);
     assert_eq!(tree.reason("b"), "waits for `a`, which is stopping");
 }
+
+/// DEPS-02
+#[test]
+fn a_restart_of_what_is_down_starts_what_it_needs() {
+    let mut tree = Tree::new(CHAIN);
+    assert_eq!(tree.give(Event::Restart { unit: UnitName::new("web") }), "spawn:db");
+    assert_eq!([tree.up("db"), tree.up("api"), tree.up("web")], ["spawn:api", "spawn:web", ""]);
+}

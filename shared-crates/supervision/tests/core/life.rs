@@ -270,6 +270,17 @@ fn a_removed_unit_is_stopped_then_forgotten() {
     assert_eq!(t.give(Event::Start { unit }), "", "an unknown unit is nobody");
 }
 
+/// LIFE-20
+#[test]
+fn a_wish_for_one_that_is_removed_changes_nothing() {
+    let mut t = Table::running(Spec::default());
+    let unit = t.unit.clone();
+    t.give(Event::Remove { unit: unit.clone() });
+    assert_eq!([t.start(), t.restart(), t.give(Event::Retry { unit, force: true })], ["", "", ""]);
+    assert_eq!(t.exited(1, ExitHow::Code(0)), "clean#1 stopped forget");
+    assert!(t.core.is_quiet());
+}
+
 /// LIFE-21
 #[test]
 fn restart_works_from_every_phase() {
