@@ -16,6 +16,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use rustix::fs::Access;
 
 use super::lines::written_at;
 use super::policy::LogPolicy;
@@ -52,8 +53,9 @@ pub(super) struct LogFiles {
 }
 
 impl LogFiles {
-    /// Makes the current file unless it is there. `aside`: what [`AsideFiles`] knows of it.
-    pub(super) fn open(path: PathBuf, policy: LogPolicy, mut aside: Vec<Aside>) -> io::Result<Self> {
+    /// Finds what is there. `aside`: what [`AsideFiles`] knows of it. `prove`: that a file can be made there, by making it;
+    /// otherwise it is made by its first line.
+    pub(super) fn open(path: PathBuf, policy: LogPolicy, mut aside: Vec<Aside>, prove: bool) -> io::Result<Self> {
         aside.sort_by_key(|file| file.number);
         for (file, below) in aside.iter_mut().zip(1..) {
             file.generation = GENERATION_FIRST - below;
@@ -62,7 +64,7 @@ impl LogFiles {
         let (first, last) = (None, None);
         let (is_newly_open, generation) = (false, GENERATION_FIRST);
         let mut files = Self { path, policy, current, is_newly_open, inode, len, generation, first, last, aside };
-        files.look()?;
+        files.find(prove)?;
         if files.len > 0 {
             let file = files.opened()?;
             let modified = modified(&file.metadata()?);
@@ -73,6 +75,21 @@ impl LogFiles {
         }
         files.close();
         Ok(files)
+    }
+
+    /// Looks whether there is a current file, and whether it or its folder can be written to.
+    fn find(&mut self, prove: bool) -> io::Result<()> {
+        let writable = match fs::metadata(&self.path) {
+            Ok(metadata) if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(metadata) => {
+                (self.inode, self.len) = (metadata.ino(), metadata.len());
+                self.path.as_path()
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && prove => return self.look(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.path.parent().unwrap_or(&self.path),
+            Err(error) => return Err(error),
+        };
+        Ok(rustix::fs::access(writable, Access::WRITE_OK)?)
     }
 
     pub(super) fn path(&self) -> &Path {

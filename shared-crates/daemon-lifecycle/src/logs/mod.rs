@@ -10,6 +10,8 @@
 //! While a file cannot be written, the output waits in the FIFO, and its daemon when that is full. An idle unit costs three small
 //! structures and two descriptors; a followed one nothing more than a counter, for the lines are in the files.
 
+mod alarms;
+mod answers;
 mod fifo;
 mod files;
 mod follower;
@@ -80,7 +82,11 @@ impl LogThread {
         let fds = config.writer.map(|pid| [1, 2].map(|fd| PathBuf::from(format!("/proc/{pid}/fd/{fd}"))));
         let [of_out, of_err] = fds.map_or([None, None], |fds| fds.map(Some));
         let fifos = [open_fifo(&config.out, of_out)?, open_fifo(&config.err, of_err)?];
-        let files = LogFiles::open(config.file.clone(), config.policy, shared.aside().take(&config.file))?;
+        // Of a folder in which one file could be made, no more is asked.
+        let prove = !shared.is_folder_proven.load(Ordering::Relaxed);
+        let aside = shared.aside().take(&config.file);
+        let files = LogFiles::open(config.file.clone(), config.policy, aside, prove)?;
+        shared.is_folder_proven.store(true, Ordering::Relaxed);
         let config = Arc::new(config);
         let run_begins = Arc::new(AtomicBool::new(false));
         let inodes = fifos.each_ref().map(|fifo| AtomicU64::new(fifo.inode()));

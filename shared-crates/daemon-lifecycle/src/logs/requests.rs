@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::epoll;
@@ -66,6 +66,7 @@ pub(super) struct Shared {
     pub(super) epoll: OwnedFd,
     aside: Mutex<AsideFiles>,
     ids: AtomicU32,
+    pub(super) is_folder_proven: AtomicBool,
     readers: Semaphore,
 }
 
@@ -76,7 +77,15 @@ impl Shared {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
         let (queue, readers) = (Mutex::new(Some(Vec::new())), Semaphore::new(READERS_MAX));
-        Ok(Self { queue, wake, epoll, aside: Mutex::new(aside), ids: AtomicU32::new(0), readers })
+        Ok(Self {
+            queue,
+            wake,
+            epoll,
+            aside: Mutex::new(aside),
+            ids: AtomicU32::new(0),
+            is_folder_proven: AtomicBool::new(false),
+            readers,
+        })
     }
 
     pub(super) fn aside(&self) -> MutexGuard<'_, AsideFiles> {

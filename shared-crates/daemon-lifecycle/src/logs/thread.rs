@@ -21,11 +21,12 @@ use nix::sys::signalfd::SignalFd;
 use rustix::event::{Timespec, epoll};
 
 use super::LogBounds;
+use super::alarms::ALARM_PAUSE_MIN;
 use super::fifo::Peeker;
 use super::files::AsideFiles;
 use super::journal::Journal;
 use super::lines::Stream;
-use super::requests::{Opened, Request, Shared, TOLD, WAKE, Which, about};
+use super::requests::{Request, Shared, TOLD, WAKE, about};
 use super::unit::{Tools, Unit};
 use crate::process::writes_told;
 
@@ -35,10 +36,6 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const FLOOD_PAUSE_MS: u8 = 1;
 /// Without output for so long, memory is given back.
 const RELAX_AFTER: Duration = Duration::from_secs(1);
-/// An age that could not be enforced is looked at again after this.
-const ALARM_PAUSE: Duration = Duration::from_secs(60);
-/// The clock that wakes us and the clock of the lines differ by less.
-const ALARM_PAUSE_MIN: Duration = Duration::from_millis(1);
 /// Log files that stay open for their next line.
 const OPEN_FILES_MAX: usize = 256;
 const EVENTS_MAX: usize = 128;
@@ -70,18 +67,18 @@ pub(super) fn begin(journal: &Path, log_dir: &Path, bounds: LogBounds) -> io::Re
     Ok(shared)
 }
 
-struct Keeper {
-    shared: Arc<Shared>,
-    units: BTreeMap<u32, Box<Unit>>,
-    tools: Tools,
+pub(super) struct Keeper {
+    pub(super) shared: Arc<Shared>,
+    pub(super) units: BTreeMap<u32, Box<Unit>>,
+    pub(super) tools: Tools,
     /// Units with news.
-    busy: BTreeSet<u32>,
+    pub(super) busy: BTreeSet<u32>,
     /// Units in whose FIFOs unfinished lines wait.
-    unfinished: BTreeSet<u32>,
+    pub(super) unfinished: BTreeSet<u32>,
     /// Units whose files cannot be written.
-    stuck: BTreeSet<u32>,
+    pub(super) stuck: BTreeSet<u32>,
     retry_at: Option<Instant>,
-    alarms: BTreeSet<(Instant, u32)>,
+    pub(super) alarms: BTreeSet<(Instant, u32)>,
     /// Units whose log file was opened, in that order.
     opened: VecDeque<u32>,
     /// When there was output last; `None` once memory was given back.
@@ -142,114 +139,6 @@ impl Keeper {
             self.answer(request);
         }
         true
-    }
-
-    fn answer(&mut self, request: Request) {
-        match request {
-            Request::Add(id, unit) => {
-                self.busy.insert(id);
-                self.units.insert(id, unit);
-                self.keep_policy(id);
-            }
-            Request::Replace(id, stream, fifo) => {
-                if let Some(unit) = self.units.get_mut(&id) {
-                    unit.replace_fifo(stream, fifo);
-                    self.busy.insert(id);
-                }
-            }
-            Request::SetPolicy(id, policy) => {
-                if let Some(unit) = self.units.get_mut(&id) {
-                    let kept = unit.set_policy(policy);
-                    self.after_keeping(id, kept);
-                }
-            }
-            // Nobody waits for an answer any more: that is their choice.
-            Request::EndRun(id, reply) => drop(reply.send(self.end_run(id))),
-            Request::Open(id, which, reply) => drop(reply.send(self.open(id, which))),
-            Request::Follow(id, reply) => {
-                if let Some(unit) = self.units.get_mut(&id) {
-                    let _ = reply.send(unit.follow());
-                }
-            }
-            Request::Unfollow(id) => {
-                if let Some(unit) = self.units.get_mut(&id) {
-                    unit.forget_gone_followers();
-                }
-            }
-            Request::Close(id, reply) => {
-                self.close(id);
-                if let Some(reply) = reply {
-                    let _ = reply.send(());
-                }
-            }
-            Request::End(_) => {}
-        }
-    }
-
-    fn end_run(&mut self, id: u32) -> Vec<String> {
-        self.drain(id, true);
-        let tail = self.units.get_mut(&id).map(|unit| unit.tail(&self.tools));
-        tail.transpose()
-            .unwrap_or_else(|error| {
-                tracing::warn!(%error, "cannot read a log's last lines");
-                None
-            })
-            .unwrap_or_default()
-    }
-
-    fn drain(&mut self, id: u32, flush: bool) {
-        if let Some(unit) = self.units.get_mut(&id) {
-            let drained = unit.drain(flush, &mut self.tools);
-            self.after_work(id, drained);
-        }
-    }
-
-    fn open(&mut self, id: u32, which: Which) -> io::Result<Option<Opened>> {
-        let Some(unit) = self.units.get_mut(&id) else { return Ok(None) };
-        let files = unit.files();
-        let found = match which {
-            Which::Newest => {
-                // Made again where somebody removed it.
-                files.look()?;
-                Some(files.open_from(files.generation())?)
-            }
-            Which::Before(generation) => files.open_before(generation)?,
-            Which::From(generation) => {
-                files.look()?;
-                Some(files.open_from(generation)?)
-            }
-        };
-        let Some((file, generation)) = found else { return Ok(None) };
-        // The newest one may hold a part of a batch that failed.
-        let len = if generation == files.generation() { files.len() } else { file.metadata()?.len() };
-        Ok(Some(Opened { file: Arc::new(file), generation, len }))
-    }
-
-    fn close(&mut self, id: u32) {
-        self.drain(id, true);
-        let Some(unit) = self.units.remove(&id) else { return };
-        for stream in [Stream::Out, Stream::Err] {
-            // It is not watched any more once it is closed, either.
-            let _ = epoll::delete(&self.shared.epoll, unit.fifo(stream).file());
-        }
-        if let Some(alarm) = unit.alarm {
-            self.alarms.remove(&(alarm, id));
-        }
-        for set in [&mut self.busy, &mut self.stuck, &mut self.unfinished] {
-            set.remove(&id);
-        }
-        let (log, aside) = unit.into_aside();
-        self.shared.aside().put_back(&log, aside);
-    }
-
-    fn end(&mut self, drain: bool) {
-        if drain {
-            for id in self.units.keys().copied().collect::<Vec<_>>() {
-                // Whoever writes yet may have a line unfinished, which is the next supervisor's.
-                self.drain(id, false);
-            }
-        }
-        self.units.clear();
     }
 
     /// How long there is nothing to do; `None`: until there is.
@@ -339,7 +228,7 @@ impl Keeper {
         self.worked_at = Some(Instant::now());
     }
 
-    fn after_work(&mut self, id: u32, worked: io::Result<()>) {
+    pub(super) fn after_work(&mut self, id: u32, worked: io::Result<()>) {
         let Some(unit) = self.units.get_mut(&id) else { return };
         match worked {
             Ok(()) => {
@@ -386,44 +275,6 @@ impl Keeper {
                     unit.note_news(Stream::Err);
                 }
             }
-        }
-    }
-
-    fn ring_alarms(&mut self) {
-        let now = Instant::now();
-        while let Some((at, id)) = self.alarms.first().copied().filter(|(at, _)| *at <= now) {
-            self.alarms.remove(&(at, id));
-            if let Some(unit) = self.units.get_mut(&id) {
-                unit.alarm = None;
-                self.keep_policy(id);
-            }
-        }
-    }
-
-    fn keep_policy(&mut self, id: u32) {
-        if let Some(unit) = self.units.get_mut(&id) {
-            let kept = unit.keep_policy();
-            self.after_keeping(id, kept);
-        }
-    }
-
-    fn after_keeping(&mut self, id: u32, kept: io::Result<()>) {
-        if let (Err(error), Some(unit)) = (&kept, self.units.get_mut(&id)) {
-            tracing::warn!(%error, file = %unit.files().path().display(), "cannot put a log aside");
-        }
-        self.set_alarm(id, if kept.is_err() { ALARM_PAUSE } else { ALARM_PAUSE_MIN });
-    }
-
-    /// When age asks for something, but not before `pause` is over.
-    fn set_alarm(&mut self, id: u32, pause: Duration) {
-        let Some(unit) = self.units.get_mut(&id) else { return };
-        let now = Instant::now();
-        let next = unit.deadline(now).map(|at| at.max(now + pause));
-        if let Some(old) = std::mem::replace(&mut unit.alarm, next) {
-            self.alarms.remove(&(old, id));
-        }
-        if let Some(next) = next {
-            self.alarms.insert((next, id));
         }
     }
 

@@ -14,7 +14,7 @@ fn at(seconds: i64) -> Timestamp {
 fn open(dir: &Path, policy: LogPolicy) -> LogFiles {
     let path = dir.join("a.log");
     let aside = AsideFiles::find(dir).unwrap().take(&path);
-    LogFiles::open(path, policy, aside).unwrap()
+    LogFiles::open(path, policy, aside, true).unwrap()
 }
 
 /// Every file's name behind `a.log`, with its content.
@@ -153,7 +153,7 @@ fn files_are_remembered_for_a_unit_that_comes_again() {
     fs::write(dir.path().join("a.log.01"), "").unwrap();
     let mut known = AsideFiles::find(dir.path()).unwrap();
     let path = dir.path().join("a.log");
-    let files = LogFiles::open(path.clone(), POLICY, known.take(&path)).unwrap();
+    let files = LogFiles::open(path.clone(), POLICY, known.take(&path), false).unwrap();
     assert_eq!(known.take(&path), []);
     let (path, aside) = files.into_aside();
     known.put_back(&path, aside);
