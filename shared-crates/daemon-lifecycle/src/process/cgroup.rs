@@ -349,6 +349,36 @@ mod tests {
         assert!(!cgroup.path().exists());
     }
 
+    /// A cgroup that holds a process hands out no controller: then the process moves down. With hugetlb, which is nobody's.
+    #[test]
+    fn a_controller_is_handed_out_also_where_we_stand_in_the_way() {
+        let Some(found) = Hierarchy::found() else { return };
+        let names = |dir: &Path, file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default();
+        let top = Hierarchy { mount: found.mount.clone(), root: found.root.clone(), base: found.mount.clone() };
+        let base = top.base.join(format!("rbee-test-{}", std::process::id()));
+        let was_handed_out = names(&top.base, "cgroup.subtree_control").contains("hugetlb");
+        if found.base != top.base || !top.hand_out("hugetlb") || fs::create_dir(&base).is_err() {
+            // Nothing to see on this machine.
+            return;
+        }
+        fs::write(base.join("cgroup.procs"), "0").unwrap();
+        let below = Hierarchy { base: base.clone(), ..top };
+        let is_handed_out = below.hand_out("hugetlb");
+        let handed_out = names(&base, "cgroup.subtree_control");
+        let inside = base.join(SUPERVISOR);
+        let moved = names(&inside, "cgroup.procs");
+        assert!(!below.hand_out("none such"));
+        fs::write(found.mount.join("cgroup.procs"), "0").unwrap();
+        fs::remove_dir(inside).unwrap();
+        fs::remove_dir(&base).unwrap();
+        if !was_handed_out {
+            // Somebody else may have it by now.
+            let _ = fs::write(found.mount.join("cgroup.subtree_control"), "-hugetlb");
+        }
+        assert!(is_handed_out && handed_out.contains("hugetlb"), "{handed_out}");
+        assert_eq!(moved, format!("{}\n", std::process::id()));
+    }
+
     /// PROC-22
     #[test]
     fn runs_of_a_supervised_supervisor_stand_beside_it() {
