@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use daemon_lifecycle::{Phase, StopMode, Supervisor, SupervisorConfig};
+use daemon_lifecycle::{Launch, Phase, Readiness, StopMode, Supervisor, SupervisorConfig, UnitSpec};
 
 use crate::scene::{Scene, kill9, runs};
 use crate::supervisor::{unit, until};
@@ -221,4 +221,36 @@ async fn orphans_that_end_by_themselves_are_reaped_and_foreign_children_are_not(
     assert_eq!(zombies(), [own.id()], "only our own is left, for us to wait for");
     assert_eq!(own.wait().unwrap().code(), Some(3));
     gone(&supervisor, &scene).await;
+}
+
+/// PROC-22: a supervisor that is supervised itself may crash; what it supervised goes on, and its next life adopts it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_crash_of_a_supervised_supervisor_ends_none_of_its_units() {
+    for (verb, cgroups) in [("supervise", true), ("supervise-marked", false)] {
+        let (above, below) = (Scene::new(), Scene::new());
+        let supervisor = open(&above, cgroups).await;
+        let dir = below.path("").display().to_string();
+        let args = [verb, &dir, "--", "--notify", "--double-fork-child"];
+        let mut spec = UnitSpec::new("hive", Launch::new(env!("CARGO_BIN_EXE_driver"), args));
+        spec.readiness = Readiness::Started;
+        spec.policy.restart.backoff_min_ms = 1;
+        supervisor.apply(vec![spec]).await.unwrap();
+        supervisor.start("hive").await.unwrap();
+        let says_running = |times: usize| {
+            while above.text("logs/hive.log").matches("running ").count() < times {
+                std::thread::yield_now();
+            }
+        };
+        says_running(1);
+        let worker = below.text("run/it.pid");
+        let hive = supervisor.snapshot()["hive"].pid.unwrap();
+        kill9(hive);
+        says_running(2);
+        assert_eq!(below.text("run/it.pid"), worker, "adopted, not started anew");
+        assert!(runs(worker.trim().parse().unwrap()));
+        supervisor.stop("hive", StopMode::Graceful).await.unwrap();
+        supervisor.settled("hive").await.unwrap();
+        assert!(!runs(worker.trim().parse().unwrap()), "a deliberate stop cascades");
+        gone(&supervisor, &above).await;
+    }
 }
