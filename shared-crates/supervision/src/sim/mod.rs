@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn worlds_keep_the_invariants() {
         let mut total = Stats::default();
-        for seed in 0..1_000 {
+        for seed in 0..500 {
             match run(seed) {
                 Ok(stats) => total.add(stats),
                 Err(broken) => panic!("{broken}"),
@@ -140,7 +140,7 @@ mod tests {
         }
         // A simulator that visits nothing proves nothing.
         for (what, count) in total.named() {
-            assert!(count > 300, "only {count} {what} in 1000 worlds: {total:?}");
+            assert!(count > 200, "only {count} {what} in 500 worlds: {total:?}");
         }
     }
 
