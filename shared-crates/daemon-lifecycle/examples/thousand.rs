@@ -2,10 +2,15 @@
 //!
 //! Starts N units of a command that runs on (`sleep 1000`), ready once started, and prints what each step took.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use daemon_lifecycle::{Launch, Phase, Snapshot, StopMode, Supervisor, SupervisorConfig, UnitSpec};
+
+/// How long it is left alone.
+const IDLE: Duration = Duration::from_secs(3);
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -44,6 +49,12 @@ async fn main() -> Outcome {
         each(declared),
         each(running)
     ))?;
+
+    let before = context_switches()?;
+    tokio::time::sleep(IDLE).await;
+    let of_thread = |(thread, now): (OsString, u64)| now - before.get(&thread).copied().unwrap_or(0);
+    let switches: u64 = context_switches()?.into_iter().map(of_thread).sum();
+    say(&format!("idle: {switches} context switches in {IDLE:?}, this measurement's own included"))?;
 
     let mut restarts = Vec::new();
     for name in names.iter().take(50) {
@@ -100,6 +111,18 @@ async fn all(supervisor: &Supervisor, count: usize, phase: Phase) -> Outcome {
 fn kill(pid: u32) -> Outcome {
     let pid = rustix::process::Pid::from_raw(pid.cast_signed()).ok_or("no process")?;
     Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL)?)
+}
+
+/// Of every thread that lives.
+fn context_switches() -> Result<HashMap<OsString, u64>, Box<dyn std::error::Error>> {
+    let mut of_threads = HashMap::new();
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let task = task?;
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let number = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        of_threads.insert(task.file_name(), number.and_then(|number| number.trim().parse().ok()).unwrap_or(0));
+    }
+    Ok(of_threads)
 }
 
 fn pss_kib() -> Result<u64, Box<dyn std::error::Error>> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use supervision::{Event, Incarnation, Phase, Spec, UnitName, check_dependencies};
+use tokio::time::Instant;
 
 use super::entry::Entry;
 use super::owner::Owner;
@@ -110,6 +111,9 @@ impl Owner {
         }
         let Some(entry) = self.units.get_mut(&unit) else { return };
         let probes_differ = entry.spec.health != spec.health;
+        if spec.limits.memory_restart_bytes.is_some() {
+            self.memory_at.get_or_insert_with(|| Instant::now() + self.config.bounds.memory_interval);
+        }
         entry.files = self.paths.run_files(&spec.name, spec.pid_file.as_deref());
         if entry.spec.log != spec.log {
             entry.logs.set_policy(spec.log);
