@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use rbee_tests::home::Home;
-use rbee_tests::{processes, wait};
+use rbee_tests::{ports, processes, wait};
 use serde_json::Value;
 
 use crate::{SLEEPER, down, pid, up, worker};
@@ -103,5 +103,20 @@ fn grandchildren_end_with_their_worker() {
     wait::until("the grandchild", BACK_WITHIN, || (sleeping() == 2).then_some(()));
     home.keeper(&["worker", "stop", "family"]).assert().success();
     assert_eq!(sleeping(), 0);
+    down(&home);
+}
+
+/// QUEEN-13
+#[test]
+fn a_queen_on_another_port_replaces_the_hive_and_touches_no_worker() {
+    let mut home = Home::with_config(SLEEPER);
+    let before = up(&home);
+    home.keeper(&["queen", "stop", "--keep-hives"]).assert().success();
+    home.queen_port = ports::free();
+    home.write_config(SLEEPER);
+    let after = up(&home);
+    assert_ne!(pid(&after["hives"][0]), pid(&before["hives"][0]));
+    assert_eq!(pid(worker(&after)), pid(worker(&before)));
+    assert_eq!(worker(&after)["incarnation"], 1);
     down(&home);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon_lifecycle::{StopMode, Supervisor, SupervisorError, UnitSpec, UnitStatus};
+use daemon_lifecycle::{DaemonManager, DaemonStatus, StopMode, Supervisor, SupervisorError, UnitSpec, UnitStatus};
 use rbee_api::{ControlClient, HiveStatus, Phase, ShutdownRequest};
 use rbee_runtime::config::Config;
 use rbee_runtime::token::Token;
@@ -12,8 +12,43 @@ use crate::registry::Registry;
 
 /// What a hive that was asked to end gets to end its workers once queen is in a hurry.
 const HURRY_TIMEOUT_MS: u64 = 15_000;
+/// How long a hive may take to leave its workers.
+const LEAVE_TIMEOUT_S: u64 = 10;
 /// How long queen waits at her start for the first word of a hive she has adopted.
 const FIRST_WORD_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Asks a hive that an earlier queen started otherwise than `unit` says (another port of hers, another file) to go and
+/// leave its workers: the one that is started in its place adopts them. The supervisor alone would end them with it.
+pub async fn leave_workers_if_changed(running: DaemonManager, unit: &UnitSpec, token: &Token) {
+    let found = tokio::task::spawn_blocking(move || match (running.status(), running.listen_address()) {
+        (Ok(DaemonStatus::Running(pid)), Ok(Some(address))) => Some((arguments(pid)?, address, running)),
+        _ => None,
+    });
+    let Ok(Some((args, address, running))) = found.await else { return };
+    if args == unit.launch.args {
+        return;
+    }
+    tracing::info!(hive = unit.name, "the hive was started otherwise: it goes and leaves its workers to the next one");
+    let request = ShutdownRequest { keep_children: true, now: true };
+    let asked = match ControlClient::new(&format!("http://{address}"), Some(token.expose().to_owned())) {
+        Ok(control) => control.shutdown(&request).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = asked {
+        tracing::warn!(hive = unit.name, error, "the hive cannot be asked to leave its workers: they end with it");
+        return;
+    }
+    // It lets go of its port with its last answer. One that takes too long is ended by the supervisor.
+    let gone = tokio::task::spawn_blocking(move || running.wait_stopped(LEAVE_TIMEOUT_S)).await;
+    tracing::debug!(?gone, hive = unit.name, "left its workers");
+}
+
+/// What the process was started with, without its program.
+fn arguments(pid: u32) -> Option<Vec<String>> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words = line.strip_suffix(&[0])?.split(|byte| *byte == 0);
+    Some(words.skip(1).map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+}
 
 /// The hive that queen keeps; clones share it.
 #[derive(Debug, Clone)]
@@ -236,6 +271,13 @@ mod tests {
             adopted: false,
             ..UnitStatus::default()
         }
+    }
+
+    #[test]
+    fn a_process_tells_what_it_was_started_with() {
+        let own: Vec<String> = std::env::args().skip(1).collect();
+        assert_eq!(arguments(std::process::id()), Some(own));
+        assert_eq!(arguments(u32::MAX), None);
     }
 
     #[test]

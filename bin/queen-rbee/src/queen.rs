@@ -136,6 +136,8 @@ pub async fn live(setup: Setup) -> Result<(), QueenError> {
     let local_hive = match supervisor {
         Some(supervisor) => {
             let unit = hive_lifecycle::unit(&config, config_file.as_deref(), &url);
+            let running = hive_lifecycle::manager(&dirs, &config, config_file.as_deref());
+            hives::leave_workers_if_changed(running, &unit, &parts.token).await;
             // It may dial at once: the socket listens already, and what comes waits.
             Some(LocalHive::start(supervisor, unit).await.map_err(|source| QueenError::Hive { source })?)
         }

@@ -173,9 +173,11 @@ impl Hive {
             std::future::pending::<std::convert::Infallible>().await
         };
         let request = tokio::select! {
-            never = reloads => match never {},
-            () = shutdown.draining() => ShutdownRequest::default(),
+            // A request first: who asked us to leave the workers, and then sends SIGTERM, means both.
+            biased;
             Some(request) = self.requests.recv() => request,
+            () = shutdown.draining() => ShutdownRequest::default(),
+            never = reloads => match never {},
             ended = &mut self.server => {
                 broken = ended.context("the server died").and_then(|ended| ended.context("cannot accept connections")).err();
                 // Whoever supervises us starts us anew, and the workers need not know.
