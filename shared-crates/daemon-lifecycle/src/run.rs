@@ -13,7 +13,7 @@ use crate::limits::Limits;
 use crate::listen::ListenSocket;
 use crate::pid_file::PidFile;
 use crate::process::{
-    Cgroup, ChildLimits, Output, Process, ProcessIdentity, Record, SpawnError, StopSignal, new_run_id,
+    Cgroup, ChildLimits, Output, Process, ProcessIdentity, Record, SpawnError, StopSignal, Tree, new_run_id,
 };
 use crate::stale_lock;
 use crate::state_file::RunState;
@@ -209,10 +209,10 @@ pub(crate) fn sweep_unborn(run_dir: &Path) {
     Cgroup::sweep(owner_of_dir(run_dir));
 }
 
-/// Ends what a run left behind whose main process is gone, and removes its files.
-pub(crate) fn clear_dead_run(files: &RunFiles, state: Option<&RunState>) -> io::Result<()> {
-    if let Some(state) = state
-        && !state.tree().kill_rest_of_dead(&state.process, LEFTOVERS_WAIT)?
+/// Ends what a run left behind whose main process is gone, and removes its files. The tree: asked for when it was gone already.
+pub(crate) fn clear_dead_run(files: &RunFiles, run: Option<(&RunState, &Tree)>) -> io::Result<()> {
+    if let Some((state, tree)) = run
+        && !tree.kill_rest_of_dead(&state.process, LEFTOVERS_WAIT)?
     {
         tracing::warn!(unit = state.unit, main = state.process.pid, "a dead run's processes survive SIGKILL");
     }

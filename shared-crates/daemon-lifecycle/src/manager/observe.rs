@@ -66,6 +66,7 @@ impl DaemonManager {
 
     pub(super) fn clear_dead(&self, state: Option<&RunState>) -> Result<()> {
         let files = &self.files.run;
-        clear_dead_run(files, state).map_err(|error| DaemonError::file("remove", &files.pid, error))
+        let tree = state.map(RunState::tree);
+        clear_dead_run(files, state.zip(tree.as_ref())).map_err(|error| DaemonError::file("remove", &files.pid, error))
     }
 }

@@ -18,7 +18,7 @@ use crate::lock::{Lock, LockError};
 use crate::logs::LogThread;
 use crate::notify::NotifySocket;
 use crate::pid_file::PidFile;
-use crate::process::{Process, bears_mark_of, raise_open_files};
+use crate::process::{Process, Tree, bears_mark_of, raise_open_files};
 use crate::run::{clear_dead_run, sweep_unborn};
 use crate::state_file::{RunState, StateFile};
 
@@ -71,7 +71,7 @@ impl Takeover {
 
     fn look_around(&mut self, paths: &Paths) -> Result<()> {
         let failed = |source| error("read", &paths.run_dir, source);
-        let mut fifos = Vec::new();
+        let (mut fifos, mut dead) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&paths.run_dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let path = entry.path();
@@ -83,9 +83,10 @@ impl Takeover {
                 // Half of a replacement whose writer was killed.
                 files::remove(&path).map_err(|source| error("remove", &path, source))?;
             } else if path.extension().is_some_and(|extension| extension == STATE_EXTENSION) {
-                self.look_at(&unit, &path, paths)?;
+                self.look_at(&unit, &path, paths, &mut dead)?;
             }
         }
+        self.clear_dead(dead, paths)?;
         // What a dead unit left in a FIFO died with its last reader; a declared unit gets new ones.
         for (_, path) in fifos.iter().filter(|(unit, _)| !self.orphans.contains_key(unit)) {
             files::remove(path).map_err(|source| error("remove", path, source))?;
@@ -93,7 +94,7 @@ impl Takeover {
         Ok(())
     }
 
-    fn look_at(&mut self, unit: &str, path: &Path, paths: &Paths) -> Result<()> {
+    fn look_at(&mut self, unit: &str, path: &Path, paths: &Paths, dead: &mut Vec<(String, RunState)>) -> Result<()> {
         match StateFile::read(path) {
             StateFile::Missing => Ok(()),
             StateFile::Unreadable(source) => Err(error("read", path, source)),
@@ -109,19 +110,28 @@ impl Takeover {
                     self.orphans.insert(unit.to_owned(), Orphan { process, state });
                     return Ok(());
                 }
-                let pid = state.process.pid;
-                if state.process.is_of_this_boot().is_ok_and(|is_of_this_boot| !is_of_this_boot) {
-                    tracing::info!(unit, pid, "its process ran before this machine's last start; removing its files");
-                } else {
-                    tracing::info!(unit, pid, "its process is gone; clearing what it left");
-                }
-                let files = paths.run_files(unit, Some(&state.pid_file));
-                clear_dead_run(&files, Some(&state)).map_err(|source| error("clear", path, source))?;
-                let last = LastRun { incarnation: Incarnation::new(state.incarnation), listened: state.listen };
-                self.last_runs.insert(unit.to_owned(), last);
+                dead.push((unit.to_owned(), *state));
                 Ok(())
             }
         }
+    }
+
+    /// Only when all are known to be dead: then one look at the machine's processes is enough for all.
+    fn clear_dead(&mut self, dead: Vec<(String, RunState)>, paths: &Paths) -> Result<()> {
+        let trees: Vec<Tree> = dead.iter().map(|(_, state)| state.tree()).collect();
+        for ((unit, state), tree) in dead.into_iter().zip(trees) {
+            let pid = state.process.pid;
+            if state.process.is_of_this_boot().is_ok_and(|is_of_this_boot| !is_of_this_boot) {
+                tracing::info!(unit, pid, "its process ran before this machine's last start; removing its files");
+            } else {
+                tracing::info!(unit, pid, "its process is gone; clearing what it left");
+            }
+            let files = paths.run_files(&unit, Some(&state.pid_file));
+            clear_dead_run(&files, Some((&state, &tree))).map_err(|source| error("clear", &files.state, source))?;
+            let last = LastRun { incarnation: Incarnation::new(state.incarnation), listened: state.listen };
+            self.last_runs.insert(unit, last);
+        }
+        Ok(())
     }
 
     /// A state that says nothing may stand for a process that runs: then a second one must not be started beside it.
