@@ -193,7 +193,7 @@ impl Owner {
         };
         let incarnation = Incarnation::new(live.state.incarnation);
         let (reporter, runtime) = (self.reporter(&unit, incarnation), tokio::runtime::Handle::current());
-        self.undertakers.run(move || burial.carry_out(&runtime, &reporter));
+        self.undertakers.run(move || burial.carry_out(&runtime, reporter));
     }
 
     fn await_ready(&mut self, unit: &UnitName, incarnation: Incarnation) {

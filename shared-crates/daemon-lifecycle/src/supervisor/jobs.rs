@@ -32,7 +32,7 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    pub(super) async fn report(&self, what: What) {
+    async fn report(&self, what: What) {
         // An owner that is gone has left its processes to the next one.
         let _ = self.reports.send(self.of(what)).await;
     }
@@ -149,8 +149,8 @@ pub(super) struct Burial {
 }
 
 impl Burial {
-    /// Ends what a process that has ended left behind, removes its files and reports. Blocks.
-    pub(super) fn carry_out(self, runtime: &tokio::runtime::Handle, reporter: &Reporter) {
+    /// Ends what a process that has ended left behind, removes its files and reports. Blocks for that, not for its log.
+    pub(super) fn carry_out(self, runtime: &tokio::runtime::Handle, reporter: Reporter) {
         let unit = &reporter.unit;
         // Its tree before itself: until it is reaped, its number and its session are nobody else's.
         let how = match self.tree.bury(&self.process, self.kill_wait) {
@@ -165,11 +165,15 @@ impl Burial {
                 self.process.exit_how()
             }
         };
+        // Nobody writes any more: the log comes to its end while the files go, and while the next one is buried.
+        let log_tail = self.logs.end_run();
         if let Err(error) = self.files.remove() {
             tracing::error!(%unit, %error, file = %self.files.pid.display(), "cannot remove a run's files");
         }
-        let log_tail = runtime.block_on(self.logs.end_run());
-        reporter.report_blocking(What::Exited { how, log_tail });
+        runtime.spawn(async move {
+            let log_tail = log_tail.await;
+            reporter.report(What::Exited { how, log_tail }).await;
+        });
     }
 }
 
