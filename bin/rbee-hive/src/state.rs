@@ -147,9 +147,11 @@ fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
 
 fn save<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
     let write = || -> io::Result<()> {
-        let mut file = AtomicWriteFile::open(path)?;
-        file.write_all(&serde_json::to_vec_pretty(value)?)?;
-        file.commit()
+        // Piece by piece: the whole text of thousands of workers would stay behind as free memory that nobody uses.
+        let mut writer = io::BufWriter::new(AtomicWriteFile::open(path)?);
+        serde_json::to_writer(&mut writer, value)?;
+        writer.write_all(b"\n")?;
+        writer.into_inner().map_err(io::IntoInnerError::into_error)?.commit()
     };
     write().map_err(|source| StateError::Write { path: path.to_owned(), source })
 }
