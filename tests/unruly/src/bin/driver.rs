@@ -57,8 +57,10 @@ async fn supervise(dir: &Path, options: Vec<String>, is_probed: bool, cgroups: b
     if status.phase != Phase::Running {
         return Err(format!("{:?}", status.reason).into());
     }
+    // Heard from now on: whoever reads the next line may ask for the end at once.
+    let mut asked_to_end = signal(SignalKind::terminate())?;
     tell(&format!("running {}", status.pid.unwrap_or_default()));
-    signal(SignalKind::terminate())?.recv().await;
+    asked_to_end.recv().await;
     supervisor.shutdown(StopMode::Graceful).await?;
     Ok(())
 }

@@ -145,7 +145,10 @@ async fn one_that_asks_for_more_time_to_start_gets_it() {
 #[tokio::test]
 async fn another_of_its_processes_may_become_the_main_one() {
     let scene = Scene::new();
-    let supervisor = run(&scene, unit("a", &["--fork-child", "--main-pid", "child"])).await;
+    let mut spec = unit("a", &["--fork-child", "--main-pid", "child"]);
+    // The child ignores the polite signal.
+    spec.policy.stop_timeout_ms = 100;
+    let supervisor = run(&scene, spec).await;
     let child = scene.child_logged("logs/a.log");
     let status = until(&supervisor, "a", |unit| unit.pid == Some(child)).await;
     assert_eq!((status.phase, status.incarnation), (Phase::Running, 1));
