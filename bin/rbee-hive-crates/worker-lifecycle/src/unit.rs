@@ -1,16 +1,14 @@
 //! The daemon that a worker is: command line, socket, proof of readiness, health, policy.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daemon_lifecycle::{
-    HealthProbe, IoClass, Launch, Limits, LogPolicy, Policy, Probe, Readiness, Restart, Spec, StopSignal, UnitName,
-    UnitSpec,
+    HealthProbe, IoClass, Launch, Limits, LogPolicy, Policy, Probe, Readiness, Restart, Spec, StopSignal, UnitSpec,
 };
 use rbee_api::assignment::{Engine, LimitsSpec, RestartSpec};
-use rbee_api::{ReplicaId, WorkerAssignment, WorkerSpec};
+use rbee_api::{WorkerAssignment, WorkerSpec};
 use rbee_runtime::config;
 use serde::{Deserialize, Serialize};
 
@@ -88,12 +86,9 @@ pub fn wants_port(worker: &WorkerAssignment) -> bool {
     let own_socket = worker.spec.listen.is_some();
     let asks_port =
         |probe: &String| (!own_socket && (probe == "tcp" || probe.starts_with("http:"))) || template::wants_port(probe);
+    let mut texts = command.iter().chain(worker.spec.env.values()).chain(&worker.spec.listen);
     worker.model.is_some()
-        || command
-            .iter()
-            .chain(worker.spec.env.values())
-            .chain(&worker.spec.listen)
-            .any(|text| template::wants_port(text))
+        || texts.any(|text| template::wants_port(text))
         || probe.into_iter().chain([&worker.spec.ready]).any(asks_port)
 }
 
@@ -132,22 +127,18 @@ pub fn unit_spec(worker: &WorkerAssignment, placement: &Placement, machine: &Mac
         config::Ready::Probe(question) => Readiness::Probe(probe(question, address, &values)?),
     };
     if let Some(health) = &spec.health {
-        unit.health = Some(HealthProbe {
-            probe: probe(parse("health.probe", &health.probe)?, address, &values)?,
-            interval: Duration::from_millis(health.interval_ms),
-            timeout: Duration::from_millis(health.timeout_ms),
-        });
+        let probe = probe(parse("health.probe", &health.probe)?, address, &values)?;
+        let [interval, timeout] = [health.interval_ms, health.timeout_ms].map(Duration::from_millis);
+        unit.health = Some(HealthProbe { probe, interval, timeout });
     }
     unit.watchdog = spec.watchdog_ms.map(Duration::from_millis);
     unit.pid_file = spec.pid_file.as_deref().map(|file| path(file, &values, machine)).transpose()?;
     unit.forking = spec.forking;
     unit.limits = limits(&spec.limits)?;
     unit.stale_locks = spec.stale_locks.iter().map(|file| path(file, &values, machine)).collect::<Result<_, _>>()?;
-    unit.log = LogPolicy {
-        file_bytes_max: spec.log.file_bytes_max,
-        files_kept: spec.log.files_kept,
-        age_max: Duration::from_millis(spec.log.age_max_ms),
-    };
+    let (log, millis) = (&spec.log, Duration::from_millis);
+    unit.log =
+        LogPolicy { file_bytes_max: log.file_bytes_max, files_kept: log.files_kept, age_max: millis(log.age_max_ms) };
     unit.stop_signal = parse::<StopSignal>("stop_signal", &spec.stop_signal)?;
     unit.policy = policy(spec)?;
     Ok(unit)
@@ -225,39 +216,22 @@ fn policy(spec: &WorkerSpec) -> Result<Spec, UnitError> {
 }
 
 fn limits(spec: &LimitsSpec) -> Result<Limits, UnitError> {
-    let LimitsSpec { memory_max_bytes, memory_restart_bytes, cpus, nofile, nproc, nice, io } = spec;
-    let io = match io.as_deref() {
-        None => None,
-        Some("low") => Some(IoClass::Low),
-        Some("normal") => Some(IoClass::Normal),
-        Some("high") => Some(IoClass::High),
-        Some(other) => return Err(malformed("limits.io", other)),
+    let class = |word: &str| match word {
+        "low" => Ok(IoClass::Low),
+        "normal" => Ok(IoClass::Normal),
+        "high" => Ok(IoClass::High),
+        other => Err(malformed("limits.io", other)),
     };
-    Ok(Limits {
-        memory_max_bytes: *memory_max_bytes,
-        memory_restart_bytes: *memory_restart_bytes,
-        cpus: *cpus,
-        nofile: *nofile,
-        nproc: *nproc,
-        nice: *nice,
-        io,
-    })
-}
-
-/// The units that a worker depends on: every replica, among those there are, of each worker it names.
-#[must_use]
-pub fn depends_on(names: &[String], there_are: &BTreeMap<&str, Vec<&ReplicaId>>) -> Vec<UnitName> {
-    let replicas = names.iter().filter_map(|name| there_are.get(name.as_str())).flatten();
-    replicas.map(|id| UnitName::new(&id.unit_name())).collect()
+    let io = spec.io.as_deref().map(class).transpose()?;
+    let LimitsSpec { memory_max_bytes, memory_restart_bytes, cpus, nofile, nproc, nice, .. } = *spec;
+    Ok(Limits { memory_max_bytes, memory_restart_bytes, cpus, nofile, nproc, nice, io })
 }
 
 /// A path as the config says it, `~/` and the known words filled in.
 fn path(text: &str, values: &Values<'_>, machine: &Machine) -> Result<PathBuf, UnitError> {
     let filled = values.fill(text)?;
-    Ok(match (filled.strip_prefix("~/"), &machine.home) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => PathBuf::from(filled),
-    })
+    let in_home = filled.strip_prefix("~/").zip(machine.home.as_ref());
+    Ok(in_home.map_or_else(|| PathBuf::from(&filled), |(rest, home)| home.join(rest)))
 }
 
 fn parse<T: std::str::FromStr>(field: &'static str, text: &str) -> Result<T, UnitError> {

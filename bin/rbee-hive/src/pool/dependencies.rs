@@ -5,9 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use daemon_lifecycle::UnitSpec;
+use daemon_lifecycle::{UnitName, UnitSpec};
 use rbee_api::{Desired, ReplicaId, WorkerAssignment};
-use worker_lifecycle::depends_on;
 
 use super::{Stage, Task};
 use crate::view::Ahead;
@@ -80,8 +79,30 @@ pub(super) fn with_dependencies<'u>(
     units
         .map(|(worker, spec)| {
             let mut spec = spec.clone();
-            spec.policy.depends_on = depends_on(&worker.spec.depends_on, &there_are);
+            let needs = worker.spec.depends_on.iter().filter_map(|name| there_are.get(name.as_str())).flatten();
+            spec.policy.depends_on = needs.map(|id| UnitName::new(&id.unit_name())).collect();
             spec
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use daemon_lifecycle::Launch;
+
+    use super::*;
+    use crate::reconcile::tests::worker;
+
+    /// HIVE-12
+    #[test]
+    fn a_name_means_all_its_replicas() {
+        let mut api = worker("api", 0, Desired::Running);
+        api.spec.depends_on = vec!["cache".to_owned(), "gone".to_owned()];
+        let workers = [api, worker("cache", 0, Desired::Running), worker("cache", 1, Desired::Running)];
+        let specs = workers.each_ref().map(|worker| UnitSpec::new(worker.id.unit_name(), Launch::new("x", [""; 0])));
+        let set = with_dependencies(workers.iter().zip(&specs));
+        let needs: Vec<&str> = set[0].policy.depends_on.iter().map(UnitName::as_str).collect();
+        assert_eq!(needs, ["cache.0", "cache.1"]);
+        assert!(set[1].policy.depends_on.is_empty() && set[2].policy.depends_on.is_empty());
+    }
 }

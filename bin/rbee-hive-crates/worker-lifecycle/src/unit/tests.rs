@@ -1,5 +1,6 @@
 //! What workers of both kinds become.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rbee_api::assignment::{HealthSpec, LimitsSpec, LogSpec};
@@ -140,22 +141,6 @@ fn limits_locks_log_socket_and_watchdog_reach_the_unit() {
     worker.spec.limits.io = Some("fast".into());
     let error = unit_spec(&worker, &placement(), &machine(Path::new("/x"))).unwrap_err();
     assert_eq!(error.to_string(), "`limits.io` cannot be `fast`");
-}
-
-/// HIVE-12
-#[test]
-fn a_name_means_all_its_replicas() {
-    let ids = [("a", 0), ("a", 1), ("b", 0)].map(|(name, replica)| ReplicaId { name: name.into(), replica });
-    let mut there_are: BTreeMap<&str, Vec<&ReplicaId>> = BTreeMap::new();
-    for id in &ids {
-        there_are.entry(&id.name).or_default().push(id);
-    }
-    let names = |needs: &[&str]| {
-        let needs: Vec<String> = needs.iter().map(|name| (*name).to_owned()).collect();
-        depends_on(&needs, &there_are).iter().map(|unit| unit.as_str().to_owned()).collect::<Vec<_>>()
-    };
-    assert_eq!(names(&["a", "b"]), ["a.0", "a.1", "b.0"]);
-    assert_eq!(names(&["c"]), [""; 0]);
 }
 
 #[test]
