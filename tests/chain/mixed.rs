@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rbee_tests::home::Home;
 use rbee_tests::{model, processes, wait};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
 use crate::alone::Hive;
@@ -34,6 +34,22 @@ impl Part {
             "[worker.{}]\ndepends_on = {needs:?}\nrestart = {{ backoff_min = \"50ms\" }}\n{}\n",
             self.name, self.text
         )
+    }
+}
+
+/// Ends what a failed test left: redis and nginx overwrite the environment by which a home knows its processes.
+struct Leftovers(std::path::PathBuf);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        let files = fs::read_dir(self.0.join("run/workers")).into_iter().flatten().flatten().map(|file| file.path());
+        for file in files.filter(|path| path.extension().is_some_and(|end| end == "pid")) {
+            let pid = fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).and_then(Pid::from_raw);
+            if let Some(pid) = pid {
+                // It may have ended already.
+                let _ = kill_process_group(pid, Signal::KILL);
+            }
+        }
     }
 }
 
@@ -174,6 +190,8 @@ fn a_mixed_set_runs_from_one_file_and_a_reload_touches_only_what_changed() {
     let mut parts = parts(&home);
     write_config(&home, &parts);
     let url = format!("http://127.0.0.1:{}", home.hive_port);
+    // Dropped after the hive, which is killed first, and would start again what is killed here.
+    let _leftovers = Leftovers(home.path().to_owned());
     let mut hive = Hive::run(&home);
     let before = running(&home, &url, parts.len());
     all_answer(&home, &before);
