@@ -5,6 +5,7 @@
 //! number never comes twice within a fleet, even when what it numbered was forgotten in between.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rbee_api::{Desired, ModelSpec, ReplicaId, WorkerAssignment, WorkerSpec};
 use serde::{Deserialize, Serialize};
@@ -181,7 +182,7 @@ impl DesiredState {
         let orders = self.orders.get(id).cloned().unwrap_or_default();
         WorkerAssignment {
             id: id.clone(),
-            spec: wish.spec.clone(),
+            spec: Arc::new(wish.spec.clone()),
             model: wish.model.clone(),
             desired: self.desired(id, wish),
             restart_generation: orders.restart_generation,

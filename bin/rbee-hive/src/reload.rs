@@ -161,7 +161,7 @@ mod tests {
 
     fn needing(name: &str, needs: &str) -> WorkerAssignment {
         let mut worker = worker(name, 0, Desired::Running);
-        worker.spec.depends_on = vec![needs.to_owned()];
+        worker.spec_mut().depends_on = vec![needs.to_owned()];
         worker
     }
 
@@ -171,7 +171,7 @@ mod tests {
         let before = [plain("a"), plain("b"), plain("c"), needing("d", "b"), needing("e", "d"), needing("f", "a")];
         let mut after = before.to_vec();
         after.remove(2);
-        after[1].spec.stop_timeout_ms = 7;
+        after[1].spec_mut().stop_timeout_ms = 7;
         after.push(plain("g"));
         let found = difference(&before, &after);
         let names = |ids: &[ReplicaId]| ids.iter().map(|id| id.name.clone()).collect::<String>();

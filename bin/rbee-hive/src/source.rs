@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use rbee_api::{Desired, ReplicaId, WorkerAssignment};
@@ -58,7 +59,7 @@ pub fn configured(config: &Config, profile: Option<&str>) -> BTreeMap<String, Co
         let runs = wanted.contains(name.as_str());
         let template = WorkerAssignment {
             id: ReplicaId { name: name.clone(), replica: 0 },
-            spec: worker.to_spec(),
+            spec: Arc::new(worker.to_spec()),
             model: worker.model.as_deref().and_then(|model| config.model_spec(model)),
             desired: if runs { Desired::Running } else { Desired::Stopped },
             restart_generation: 0,

@@ -4,6 +4,7 @@
 //! lost. An older generation of the same fleet never wins.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,8 +36,8 @@ pub struct WorkerAssignment {
     /// Which replica.
     #[serde(flatten)]
     pub id: ReplicaId,
-    /// How to run it.
-    pub spec: WorkerSpec,
+    /// How to run it. Shared by all who keep the orders.
+    pub spec: Arc<WorkerSpec>,
     /// The model it needs, if any.
     pub model: Option<ModelSpec>,
     /// Run or stay stopped.
@@ -49,6 +50,13 @@ pub struct WorkerAssignment {
     /// The `retry_generation` of the last `worker retry --force`: that try also forgets the restarts counted.
     #[serde(default)]
     pub forced_generation: u64,
+}
+
+impl WorkerAssignment {
+    /// The spec to change; others that share it keep theirs.
+    pub fn spec_mut(&mut self) -> &mut WorkerSpec {
+        Arc::make_mut(&mut self.spec)
+    }
 }
 
 /// What a replica shall be.

@@ -59,7 +59,7 @@ fn what_is_started_starts_what_it_needs() {
     let mut all = BTreeMap::new();
     for (name, needs) in [("api", &["cache"][..]), ("cache", &["disk"]), ("disk", &[]), ("other", &[])] {
         let mut template = worker(name, 0, Desired::Stopped);
-        template.spec.depends_on = needs.iter().map(|name| (*name).to_owned()).collect();
+        template.spec_mut().depends_on = needs.iter().map(|name| (*name).to_owned()).collect();
         all.insert(name.to_owned(), Configured { template, replicas: 1 });
     }
     let mut orders = Orders::new(all, None);

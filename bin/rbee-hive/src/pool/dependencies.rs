@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_name_means_all_its_replicas() {
         let mut api = worker("api", 0, Desired::Running);
-        api.spec.depends_on = vec!["cache".to_owned(), "gone".to_owned()];
+        api.spec_mut().depends_on = vec!["cache".to_owned(), "gone".to_owned()];
         let workers = [api, worker("cache", 0, Desired::Running), worker("cache", 1, Desired::Running)];
         let specs = workers.each_ref().map(|worker| UnitSpec::new(worker.id.unit_name(), Launch::new("x", [""; 0])));
         let set = with_dependencies(workers.iter().zip(&specs));

@@ -91,7 +91,7 @@ enum Stage {
 /// Looking at a thousand workers anew for every one that starts would cost more than starting them: between two looks
 /// it rests so many times as long as the last one took.
 const REST_FACTOR: u32 = 8;
-/// So old the view may get, however long a look takes.
+/// So old the view may get, however long a look takes; and so long it rests while all is being stopped.
 const REST_MAX: Duration = Duration::from_millis(250);
 
 impl Task {
@@ -100,7 +100,7 @@ impl Task {
             let began = Instant::now();
             self.reconcile().await;
             self.publish();
-            let rest = (began.elapsed() * REST_FACTOR).min(REST_MAX);
+            let rest = if self.stopping { REST_MAX } else { (began.elapsed() * REST_FACTOR).min(REST_MAX) };
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => self.obey(command).await,

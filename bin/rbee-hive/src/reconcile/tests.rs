@@ -1,6 +1,7 @@
 //! Every change by table, convergence by property.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use rbee_api::assignment::{Engine, LimitsSpec, LogSpec, RestartSpec};
@@ -11,7 +12,7 @@ use super::*;
 pub(crate) fn worker(name: &str, replica: u32, desired: Desired) -> WorkerAssignment {
     WorkerAssignment {
         id: ReplicaId { name: name.into(), replica },
-        spec: WorkerSpec {
+        spec: Arc::new(WorkerSpec {
             engine: Engine::Command { command: vec!["sleep".into(), "1".into()] },
             env: BTreeMap::new(),
             working_dir: None,
@@ -36,7 +37,7 @@ pub(crate) fn worker(name: &str, replica: u32, desired: Desired) -> WorkerAssign
             forking: false,
             listen: None,
             watchdog_ms: None,
-        },
+        }),
         model: None,
         desired,
         restart_generation: 0,
@@ -85,13 +86,13 @@ fn every_change_of_one_replica_has_its_operations() {
             &["retry, forced: w/0"],
         ),
         (Stopped, |w| w.restart_generation = 1, &[]),
-        (Running, |w| w.spec.stop_timeout_ms = 9, &["update w/0"]),
-        (Stopped, |w| w.spec.working_dir = Some("/".into()), &["update w/0"]),
-        (Running, |w| w.spec.working_dir = Some("/".into()), &["update w/0"]),
+        (Running, |w| w.spec_mut().stop_timeout_ms = 9, &["update w/0"]),
+        (Stopped, |w| w.spec_mut().working_dir = Some("/".into()), &["update w/0"]),
+        (Running, |w| w.spec_mut().working_dir = Some("/".into()), &["update w/0"]),
         (
             Running,
             |w| {
-                w.spec.env.insert("A".into(), "b".into());
+                w.spec_mut().env.insert("A".into(), "b".into());
                 w.restart_generation = 3;
                 w.retry_generation = 3;
             },
@@ -100,7 +101,7 @@ fn every_change_of_one_replica_has_its_operations() {
         (
             Running,
             |w| {
-                w.spec.working_dir = Some("/".into());
+                w.spec_mut().working_dir = Some("/".into());
                 w.desired = Stopped;
             },
             &["stop w/0", "update w/0"],
@@ -154,8 +155,8 @@ fn any_worker() -> impl Strategy<Value = WorkerAssignment> {
             let mut worker = worker("w", replica, desired);
             worker.restart_generation = restart;
             worker.retry_generation = retry;
-            worker.spec.stop_timeout_ms = timeout;
-            worker.spec.working_dir = other_dir.then(|| "/".to_owned());
+            worker.spec_mut().stop_timeout_ms = timeout;
+            worker.spec_mut().working_dir = other_dir.then(|| "/".to_owned());
             worker
         },
     )

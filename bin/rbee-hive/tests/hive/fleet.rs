@@ -81,7 +81,7 @@ fn sleeper(name: &str, edit: impl Fn(&mut WorkerAssignment)) -> WorkerAssignment
     let config = Config::parse(&text, std::path::Path::new("rbee.toml")).unwrap();
     let mut worker = WorkerAssignment {
         id: ReplicaId { name: name.into(), replica: 0 },
-        spec: config.worker[name].to_spec(),
+        spec: Arc::new(config.worker[name].to_spec()),
         model: None,
         desired: Desired::Running,
         restart_generation: 0,

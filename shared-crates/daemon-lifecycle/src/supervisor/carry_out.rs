@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::activity::Activity;
+use super::closing::Closing;
 use super::entry::Live;
 use super::forking::ForkOrder;
 use super::jobs::{self, Burial, Reporter, SpawnOrder};
@@ -235,12 +236,26 @@ impl Owner {
     }
 
     fn clean_up(&mut self, unit: &UnitName) {
+        let is_shutting_down = matches!(self.closing, Some(Closing::Shutdown(_)));
         let Some(entry) = self.units.get_mut(unit) else { return };
-        let live = entry.live.take();
-        let pid_file = live.map_or_else(|| entry.files.pid.clone(), |live| live.state.pid_file);
-        let run_files = RunFiles { pid: pid_file, state: entry.files.state.clone() };
-        if let Err(error) = run_files.remove() {
-            tracing::error!(%unit, %error, file = %run_files.pid.display(), "cannot remove a run's files");
+        // The files of one that ran went with its burial.
+        if entry.live.take().is_none()
+            && let Err(error) = entry.files.remove()
+        {
+            tracing::error!(%unit, %error, file = %entry.files.pid.display(), "cannot remove a run's files");
+        }
+        if is_shutting_down {
+            // Now, while the others still end, rather than all at the very end.
+            self.remove_fifos(unit);
+        }
+    }
+
+    /// They were made whole: nothing stands beside them.
+    fn remove_fifos(&self, unit: &UnitName) {
+        for path in self.paths.fifos(unit.as_str()) {
+            if let Err(error) = files::remove_plain(&path) {
+                tracing::error!(%unit, %error, file = %path.display(), "cannot remove a FIFO");
+            }
         }
     }
 
@@ -250,11 +265,7 @@ impl Owner {
             let _ = reply.send(Err(super::owner::unknown(unit)));
         }
         // Unlinked at once, because a unit of that name may be declared again; the log task still reads what it holds.
-        for path in self.paths.fifos(unit.as_str()) {
-            if let Err(error) = files::remove(&path) {
-                tracing::error!(%unit, %error, file = %path.display(), "cannot remove a FIFO");
-            }
-        }
+        self.remove_fifos(unit);
         let logs = entry.logs.clone();
         self.logs_closing.spawn(async move { logs.close().await });
     }

@@ -35,7 +35,7 @@ use super::{Result, SupervisorError};
 use crate::lock::Lock;
 use crate::logs::LogThread;
 use crate::notify::{Message, NotifySocket};
-use crate::process::{Process, RunMark, watch_readable};
+use crate::process::{Process, RunMark, give_back_memory, watch_readable};
 
 /// Requests and reports taken in one turn.
 const BATCH_MAX: usize = 64;
@@ -78,12 +78,17 @@ pub(super) struct Owner {
     snapshot: watch::Sender<Snapshot>,
     /// When to look at how much memory is used, while any unit has a threshold.
     pub(super) memory_at: Option<Instant>,
+    /// When to give back what the last burst of starts needed and nobody needs now.
+    give_back_at: Option<Instant>,
     pub(super) lock: Lock,
     pub(super) logs: LogThread,
     pub(super) closing: Option<Closing>,
     /// Logs of forgotten units, on their way to their end.
     pub(super) logs_closing: JoinSet<()>,
 }
+
+/// So long after the last start a burst of them is over.
+const CALM: Duration = Duration::from_millis(300);
 
 impl Owner {
     pub(super) fn new(
@@ -124,6 +129,7 @@ impl Owner {
             changed: BTreeSet::new(),
             snapshot,
             memory_at: None,
+            give_back_at: None,
             lock: found.lock,
             logs: found.logs,
             closing: None,
@@ -166,6 +172,10 @@ impl Owner {
                 }
                 () = sleep_until(deadline), if deadline.is_some() => self.step(Event::Tick),
                 () = sleep_until(self.memory_at), if self.memory_at.is_some() => self.weigh(),
+                () = sleep_until(self.give_back_at), if self.give_back_at.is_some() => {
+                    self.give_back_at = None;
+                    tokio::task::spawn_blocking(give_back_memory);
+                }
                 Some(_) = self.logs_closing.join_next() => {}
             }
             self.publish();
@@ -253,6 +263,7 @@ impl Owner {
         match what {
             What::Spawned(result) => {
                 self.spawning = self.spawning.saturating_sub(1);
+                self.give_back_at = Some(Instant::now() + CALM);
                 self.spawned(unit, incarnation, result);
                 for message in std::mem::take(&mut self.early) {
                     self.hear(message);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use rbee_api::assignment::{HealthSpec, LimitsSpec, LogSpec};
 use rbee_api::{Desired, ModelSpec, ReplicaId};
@@ -12,7 +13,7 @@ use crate::ENGINE_PROGRAM;
 fn worker(engine: Engine, model: bool) -> WorkerAssignment {
     WorkerAssignment {
         id: ReplicaId { name: "w".into(), replica: 1 },
-        spec: WorkerSpec {
+        spec: Arc::new(WorkerSpec {
             engine,
             env: BTreeMap::from([("WHERE".to_owned(), "{run_dir}/{name}".to_owned())]),
             working_dir: Some("/srv".into()),
@@ -37,7 +38,7 @@ fn worker(engine: Engine, model: bool) -> WorkerAssignment {
             forking: false,
             listen: None,
             watchdog_ms: None,
-        },
+        }),
         model: model.then(|| ModelSpec { name: "m".into(), source: "file:/m.gguf".into(), sha256: None }),
         desired: Desired::Running,
         restart_generation: 0,
@@ -117,14 +118,14 @@ fn any_other_command_is_filled_in_and_never_sees_the_token() {
 #[test]
 fn limits_locks_log_socket_and_watchdog_reach_the_unit() {
     let mut worker = worker(command(&["serve"]), false);
-    worker.spec.limits =
+    worker.spec_mut().limits =
         LimitsSpec { cpus: Some(1.5), nofile: Some(64), io: Some("low".into()), ..LimitsSpec::default() };
-    worker.spec.stale_locks = vec!["~/.lotus/repo.lock".into(), "{run_dir}/{replica}.lock".into()];
-    worker.spec.log = LogSpec { file_bytes_max: 7, files_kept: 2, age_max_ms: 3_000 };
-    worker.spec.listen = Some("127.0.0.1:{port}".into());
-    worker.spec.watchdog_ms = Some(500);
-    worker.spec.pid_file = Some("{run_dir}/{name}.{replica}.pid".into());
-    worker.spec.forking = true;
+    worker.spec_mut().stale_locks = vec!["~/.lotus/repo.lock".into(), "{run_dir}/{replica}.lock".into()];
+    worker.spec_mut().log = LogSpec { file_bytes_max: 7, files_kept: 2, age_max_ms: 3_000 };
+    worker.spec_mut().listen = Some("127.0.0.1:{port}".into());
+    worker.spec_mut().watchdog_ms = Some(500);
+    worker.spec_mut().pid_file = Some("{run_dir}/{name}.{replica}.pid".into());
+    worker.spec_mut().forking = true;
     assert!(wants_port(&worker));
     let unit = unit_spec(&worker, &placement(), &machine(Path::new("/x"))).unwrap();
     assert_eq!((unit.limits.cpus, unit.limits.nofile, unit.limits.io), (Some(1.5), Some(64), Some(IoClass::Low)));
@@ -138,7 +139,7 @@ fn limits_locks_log_socket_and_watchdog_reach_the_unit() {
         Readiness::Probe(Probe::Http { address: None, path: "/health".into() }),
         "its own socket"
     );
-    worker.spec.limits.io = Some("fast".into());
+    worker.spec_mut().limits.io = Some("fast".into());
     let error = unit_spec(&worker, &placement(), &machine(Path::new("/x"))).unwrap_err();
     assert_eq!(error.to_string(), "`limits.io` cannot be `fast`");
 }
@@ -146,7 +147,7 @@ fn limits_locks_log_socket_and_watchdog_reach_the_unit() {
 #[test]
 fn words_that_mean_nothing_are_named() {
     let mut wrong = worker(command(&["serve"]), false);
-    wrong.spec.ready = "soon".into();
+    wrong.spec_mut().ready = "soon".into();
     let error = unit_spec(&wrong, &placement(), &machine(Path::new("/x"))).unwrap_err();
     assert_eq!(error.to_string(), "`ready` cannot be `soon`");
     let empty = unit_spec(&worker(command(&[]), false), &placement(), &machine(Path::new("/x"))).unwrap_err();
@@ -157,8 +158,8 @@ fn words_that_mean_nothing_are_named() {
 fn only_who_uses_a_port_gets_one() {
     let plain = |words: &[&str]| {
         let mut worker = worker(command(words), false);
-        worker.spec.ready = "started".into();
-        worker.spec.health = None;
+        worker.spec_mut().ready = "started".into();
+        worker.spec_mut().health = None;
         worker
     };
     assert!(!wants_port(&plain(&["sleep", "1"])));
@@ -166,7 +167,7 @@ fn only_who_uses_a_port_gets_one() {
     assert!(wants_port(&worker(engine(None), true)));
     for ready in ["tcp", "http:/health", "exec:ping {port}"] {
         let mut worker = plain(&["serve"]);
-        worker.spec.ready = ready.into();
+        worker.spec_mut().ready = ready.into();
         assert!(wants_port(&worker), "{ready}");
     }
     let mut routed = plain(&["serve"]);

@@ -71,6 +71,7 @@ pub fn run(options: &Options) -> Result<()> {
             measured.push(Measured { system, figures, flood: Throughput::default(), leftovers: None });
         }
     }
+    println!("everybody's files are in {}\n", scene::place().display());
     let has = |part: &str| options.parts.iter().any(|wanted| wanted == part);
     if has("life") {
         for (at, count) in options.n.iter().enumerate() {
