@@ -42,6 +42,8 @@ pub fn binaries() -> PathBuf {
 /// One home and its ports. Dropping it ends what runs in it.
 pub struct Home {
     folder: TempDir,
+    /// Where our programs are, if not where all are.
+    programs: Option<PathBuf>,
     /// Queen's port.
     pub queen_port: u16,
     /// The hive's port.
@@ -59,7 +61,14 @@ impl Home {
     /// A home without a configuration.
     pub fn empty() -> Self {
         let folder = TempDir::with_prefix("rbee-test-").unwrap();
-        Self { folder, queen_port: ports::free(), hive_port: ports::free() }
+        Self { folder, programs: None, queen_port: ports::free(), hive_port: ports::free() }
+    }
+
+    /// A home without a configuration, whose programs are taken from a folder of their own.
+    pub fn with_programs(programs: &Path) -> Self {
+        let mut home = Self::empty();
+        home.programs = Some(programs.to_owned());
+        home
     }
 
     /// Replaces the configuration.
@@ -79,7 +88,8 @@ impl Home {
 
     /// One of our programs in this home, with nothing of the developer's own.
     pub fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(binary(name));
+        let program = self.programs.as_ref().map_or_else(|| binary(name), |folder| folder.join(name));
+        let mut command = Command::new(program);
         command
             .env("RBEE_HOME", self.path())
             .env("RUST_LOG", "info")

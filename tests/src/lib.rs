@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a harness that cannot go on fails its test")]
 
 pub mod chaos;
+pub mod clock;
 pub mod home;
 pub mod model;
 pub mod openai;
 pub mod ports;
 pub mod processes;
 pub mod wait;
+pub mod wire;

@@ -14,22 +14,27 @@ use crate::{child, say, suites};
 const PM2: &str = "pm2@7.0.4";
 /// What a hive is measured and tormented with; no engine among it, whose build needs cmake.
 const WITHOUT_ENGINE: [&str; 3] = ["rbee-hive", "unruly", "rbee-tests"];
+/// What the gateway is measured with: a mock stands in the engine's place.
+const GATEWAY: [&str; 4] = ["rbee-keeper", "queen-rbee", "rbee-hive", "rbee-tests"];
 
 pub(crate) fn bench(paths: &Paths, name: &str, arguments: &[String]) -> Result<()> {
-    if name != "supervise" {
-        return suites::bench(paths, name, arguments);
+    match name {
+        "supervise" => build_only(paths, &WITHOUT_ENGINE)?,
+        "gateway" => build_only(paths, &GATEWAY)?,
+        _ => return suites::bench(paths, name, arguments),
     }
-    build_without_engine(paths)?;
     let mut bench = Command::new(paths.binaries(true).join("bench"));
     bench.arg(name).args(arguments).env("RBEE_BIN_DIR", paths.binaries(true));
-    if let Some(pm2) = bring_pm2(paths) {
+    if name == "supervise"
+        && let Some(pm2) = bring_pm2(paths)
+    {
         bench.env("RBEE_BENCH_PM2", pm2);
     }
     child::shown(&mut bench)
 }
 
 pub(crate) fn chaos(paths: &Paths, kills: u32, seed: Option<u64>) -> Result<()> {
-    build_without_engine(paths)?;
+    build_only(paths, &WITHOUT_ENGINE)?;
     let mut chaos = Command::new(paths.binaries(true).join("chaos"));
     chaos.args(["--kills", &kills.to_string()]).env("RBEE_BIN_DIR", paths.binaries(true));
     if let Some(seed) = seed {
@@ -38,9 +43,9 @@ pub(crate) fn chaos(paths: &Paths, kills: u32, seed: Option<u64>) -> Result<()> 
     child::shown(&mut chaos)
 }
 
-fn build_without_engine(paths: &Paths) -> Result<()> {
+fn build_only(paths: &Paths, packages: &[&str]) -> Result<()> {
     let mut arguments = vec!["--release", "--bins"];
-    arguments.extend(WITHOUT_ENGINE.iter().flat_map(|name| ["--package", name]));
+    arguments.extend(packages.iter().flat_map(|name| ["--package", name]));
     build("build (the first takes minutes)", paths, &Tools::default(), &arguments)
 }
 

@@ -3,6 +3,8 @@
 #![expect(clippy::print_stdout, reason = "a command-line tool")]
 
 mod chain;
+mod effort;
+mod gateway;
 mod sample;
 mod supervise;
 
@@ -21,6 +23,9 @@ struct Cli {
 enum Bench {
     /// What the way through queen costs; crash-to-ready of a worker
     Chain,
+    /// What the way through queen costs with a worker that costs nothing, beside nginx as a plain proxy
+    #[command(after_help = "Examples:\n  cargo xtask bench gateway\n  cargo xtask bench gateway --runs 1 --parts once")]
+    Gateway(gateway::Options),
     /// rbee-hive alone beside a bare spawn loop and other supervisors
     #[command(
         after_help = "Examples:\n  cargo xtask bench supervise\n  cargo xtask bench supervise --n 100 --peers none --runs 5"
@@ -37,6 +42,7 @@ enum Bench {
 fn main() -> Result<()> {
     match Cli::parse().bench {
         Bench::Chain => chain::run(),
+        Bench::Gateway(options) => gateway::run(&options),
         Bench::Supervise(options) => supervise::run(&options),
         Bench::Bare { words } => supervise::bare::run(&words),
     }

@@ -10,19 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::stat::Mode;
-use nix::time::{ClockId, clock_gettime};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
 const SOURCE: &str = include_str!("child.c");
 const RECORD_BYTES: usize = 32;
 const ASK_EVERY: Duration = Duration::from_secs(1);
-
-/// Now, on the clock that the child tells the time by.
-pub fn now_ns() -> i64 {
-    // There is no machine without this clock.
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| now.tv_sec() * 1_000_000_000 + now.tv_nsec())
-}
 
 /// Compiles the child: static, so that its own start costs as little as a start can.
 #[expect(clippy::disallowed_methods, reason = "a compiler is no daemon")]

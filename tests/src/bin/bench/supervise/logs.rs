@@ -8,11 +8,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rbee_tests::clock::now_ns;
 
-use super::child::{Kind, now_ns};
-use super::measure::{self, Effort, PATIENCE};
+use super::child::Kind;
+use super::measure::{self, PATIENCE};
 use super::scene::Scene;
 use super::system::{Plan, System};
+use crate::effort::Effort;
 use crate::sample::Sample;
 
 /// Lines of 100 bytes.

@@ -1,16 +1,17 @@
 //! One system at one number of children: what it takes to start, keep, ask and stop them.
 
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use rbee_tests::clock::now_ns;
 use rbee_tests::processes;
 use rustix::process::Signal;
 
-use super::child::{Kind, now_ns};
+use super::child::Kind;
 use super::scene::{Scene, Watch};
 use super::system::{Plan, System};
+use crate::effort::{Effort, pss_kib};
 use crate::sample::Sample;
 
 /// No start or stop of any system takes longer.
@@ -140,49 +141,4 @@ pub fn stubborn(system: &dyn System, scene: &mut Scene, count: usize, figures: &
     let took = stop(system, scene, &plan, &pids)?;
     figures.kill_ms.add(took.as_secs_f64() * 1e3 - 1000.0);
     Ok(())
-}
-
-/// What the processes really take: shared pages count by share.
-fn pss_kib(pids: &[u32]) -> Result<u64> {
-    let mut sum = 0;
-    for pid in pids {
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("the kernel tells no PSS")?;
-        sum += line.trim().trim_end_matches(" kB").parse::<u64>()?;
-    }
-    Ok(sum)
-}
-
-/// Processor time and context switches of some processes up to now.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Effort {
-    pub cpu_ns: u64,
-    pub switches: u64,
-}
-
-impl Effort {
-    /// A thread that ends is forgotten by the kernel: its part is missing then.
-    pub fn of(pids: &[u32]) -> Self {
-        let mut effort = Self::default();
-        for pid in pids {
-            for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-                let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-                effort.cpu_ns += schedstat.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or_default();
-                let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-                effort.switches += status
-                    .lines()
-                    .filter(|line| line.contains("ctxt_switches"))
-                    .filter_map(|line| line.rsplit('\t').next()?.parse::<u64>().ok())
-                    .sum::<u64>();
-            }
-        }
-        effort
-    }
-
-    pub fn since(self, before: Self) -> Self {
-        Self {
-            cpu_ns: self.cpu_ns.saturating_sub(before.cpu_ns),
-            switches: self.switches.saturating_sub(before.switches),
-        }
-    }
 }

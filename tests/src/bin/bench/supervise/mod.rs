@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use child::compile;
@@ -55,7 +54,7 @@ struct Measured {
 
 pub fn run(options: &Options) -> Result<()> {
     scene::end_all_on_signals()?;
-    allow_many_files()?;
+    crate::effort::allow_many_files()?;
     let folder = TempDir::with_prefix("rbee-bench-")?;
     let child = compile(folder.path())?;
     let (mut measured, mut notes) = (Vec::new(), Vec::new());
@@ -139,11 +138,4 @@ fn each(
             notes.push(format!("{}: {what}: {error:#}", measured.system.name()));
         }
     }
-}
-
-/// A thousand children and their supervisors are thousands of pidfds.
-fn allow_many_files() -> Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
-    Ok(())
 }
