@@ -8,31 +8,32 @@
 //! ```
 //!
 //! A slot does not know which of the two it does: it has tokens that are not in the model yet. When the last of them is in,
-//! a new one is chosen. So an answer is taken up elsewhere by a prompt that ends with the tokens already given.
+//! a new one is chosen. So an answer is taken up from elsewhere by reading the tokens already given after the prompt.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::Instant;
 
-use rbee_api::openai::{FinishReason, Usage};
+use rbee_api::openai::FinishReason;
 use rbee_api::{ApiError, ErrorCode};
 
 use crate::engine::{BatchToken, Engine, EngineError, SlotId, Token, Tokenizer};
 use crate::job::{Command, Event, Job};
 use crate::metrics::Metrics;
-use crate::sampler;
 use crate::scheduler::{self, Limits, Share};
-use crate::text::TextStream;
 
-/// A job that has a slot.
-struct Running {
+mod embedding;
+mod running;
+
+use embedding::Embeddings;
+use running::{Choice, Running};
+
+/// A job that has no slot yet.
+struct Waiting {
     job: Job,
-    /// Prompt and answer.
-    tokens: Vec<Token>,
-    /// How many of them are in the model.
-    fed: usize,
-    text: TextStream,
-    generated: usize,
+    /// When its client heard of it last.
+    told: Instant,
 }
 
 /// Owns the engine and all jobs.
@@ -42,7 +43,8 @@ pub struct Batcher<E> {
     metrics: Arc<Metrics>,
     limits: Limits,
     slots: Vec<Option<Running>>,
-    queue: VecDeque<Job>,
+    queue: VecDeque<Waiting>,
+    embeddings: Embeddings,
     batch: Vec<BatchToken>,
 }
 
@@ -51,7 +53,8 @@ impl<E: Engine> Batcher<E> {
     pub fn new(engine: E, tokenizer: Arc<dyn Tokenizer>, metrics: Arc<Metrics>) -> Self {
         let limits = Limits::for_batch(engine.batch_tokens_max());
         let slots = (0..engine.slots()).map(|_| None).collect();
-        Self { engine, tokenizer, metrics, limits, slots, queue: VecDeque::new(), batch: Vec::new() }
+        let (queue, embeddings, batch) = (VecDeque::new(), Embeddings::default(), Vec::new());
+        Self { engine, tokenizer, metrics, limits, slots, queue, embeddings, batch }
     }
 
     /// Works until the other end of `commands` is gone and all jobs are done. Sleeps while there is nothing to do.
@@ -70,29 +73,37 @@ impl<E: Engine> Batcher<E> {
 
     /// Whether no job is here.
     pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.slots.iter().all(Option::is_none)
+        self.queue.is_empty() && self.embeddings.is_empty() && self.slots.iter().all(Option::is_none)
     }
 
     /// Takes a command.
     pub fn handle(&mut self, command: Command) {
         match command {
-            Command::Submit(job) => self.queue.push_back(job),
-            Command::Abort(error) => {
-                for job in std::mem::take(&mut self.queue) {
-                    self.metrics.queue_depth.dec();
-                    fail(&job, error.clone());
-                }
-                for slot in 0..self.slots.len() {
-                    self.fail_slot(SlotId(slot), error.clone());
-                }
+            Command::Submit(job) => self.queue.push_back(Waiting { job, told: Instant::now() }),
+            Command::Embed(job) => self.embeddings.push(job),
+            Command::Abort(error) => self.abort(&error),
+        }
+    }
+
+    fn abort(&mut self, error: &ApiError) {
+        for waiting in std::mem::take(&mut self.queue) {
+            self.metrics.queue_depth.dec();
+            break_off(&waiting.job, error);
+        }
+        for slot in 0..self.slots.len() {
+            if let Some(running) = &self.slots[slot] {
+                break_off(&running.job, error);
+                self.free(SlotId(slot));
             }
         }
+        self.embeddings.fail_all(error);
     }
 
     /// One round: drops who went away, lets in who waits, runs one batch, hands out its tokens.
     pub fn step(&mut self) {
         self.drop_abandoned();
         self.admit();
+        self.embed();
         let shares = scheduler::plan(&self.remaining(), self.limits);
         if shares.is_empty() {
             return;
@@ -104,11 +115,12 @@ impl<E: Engine> Batcher<E> {
         }
         self.metrics.engine_works();
         self.take_results(&shares);
+        self.show_progress();
     }
 
     fn drop_abandoned(&mut self) {
         let waiting = self.queue.len();
-        self.queue.retain(|job| !job.is_abandoned());
+        self.queue.retain(|waiting| !waiting.job.is_abandoned());
         let gone = waiting - self.queue.len();
         self.metrics.queue_depth.dec_by(i64::try_from(gone).unwrap_or(i64::MAX));
         self.metrics.abandoned.inc_by(gone as u64);
@@ -123,17 +135,31 @@ impl<E: Engine> Batcher<E> {
 
     fn admit(&mut self) {
         while let Some(free) = self.slots.iter().position(Option::is_none) {
-            let Some(job) = self.queue.pop_front() else { return };
+            let Some(Waiting { job, .. }) = self.queue.pop_front() else { return };
             self.metrics.queue_depth.dec();
             self.metrics.slots_busy.inc();
             self.metrics.waited(job.submitted.elapsed());
-            let (tokens, text) = (job.prompt.clone(), TextStream::new(job.stops.clone()));
-            self.slots[free] = Some(Running { job, tokens, fed: 0, text, generated: 0 });
+            let running = self.slots[free].insert(Running::new(job, &*self.tokenizer));
+            // One that was complete elsewhere, but for the word that it is.
+            if let Some(reason) = running.end() {
+                self.finish(SlotId(free), reason);
+            }
+        }
+    }
+
+    fn embed(&mut self) {
+        match self.embeddings.step(&mut self.engine) {
+            Ok(0) => {}
+            Ok(tokens) => self.metrics.prompt_tokens.inc_by(tokens as u64),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "an embedding failed");
+                self.metrics.errors.inc();
+            }
         }
     }
 
     fn remaining(&self) -> Vec<usize> {
-        self.slots.iter().map(|slot| slot.as_ref().map_or(0, |running| running.tokens.len() - running.fed)).collect()
+        self.slots.iter().map(|slot| slot.as_ref().map_or(0, Running::remaining)).collect()
     }
 
     fn fill_batch(&mut self, shares: &[Share]) {
@@ -154,52 +180,48 @@ impl<E: Engine> Batcher<E> {
             end_of_share += share.tokens;
             let Some(running) = &mut self.slots[share.slot.0] else { continue };
             running.fed += share.tokens;
-            if running.fed < running.tokens.len() {
-                continue;
-            }
-            let position = running.tokens.len();
-            let logits = self.engine.logits(end_of_share - 1);
-            let chosen = logits.map(|logits| sampler::sample(logits, &running.job.sampling, position));
-            match chosen {
-                Ok(Some(token)) => self.take_token(share.slot, token),
-                Ok(None) => self.slot_failed(share.slot, &EngineError::NoNumbers { slot: share.slot }),
-                Err(error) => self.slot_failed(share.slot, &error),
+            if running.remaining() == 0 {
+                self.take_result(share.slot, end_of_share - 1);
             }
         }
     }
 
-    fn take_token(&mut self, slot: SlotId, token: Token) {
+    /// Chooses the slot's next token by the numbers at `index` of the batch.
+    fn take_result(&mut self, slot: SlotId, index: usize) {
         let Some(running) = &mut self.slots[slot.0] else { return };
-        if running.generated == 0 {
+        let logits = match self.engine.logits(index) {
+            Ok(logits) => logits,
+            Err(error) => return self.slot_failed(slot, &error),
+        };
+        if running.is_new() {
             self.metrics.prompt_tokens.inc_by(running.job.prompt.len() as u64);
             self.metrics.first_token(running.job.submitted.elapsed());
         }
+        let token = match running.choose(logits) {
+            Choice::Token(token) => token,
+            Choice::Nothing => return self.finish(slot, FinishReason::Stop),
+            Choice::Broken => return self.slot_failed(slot, &EngineError::NoNumbers { slot }),
+        };
         if self.tokenizer.is_end(token) && !running.job.ignore_end {
-            self.finish(slot, FinishReason::Stop);
-            return;
+            return self.finish(slot, FinishReason::Stop);
         }
         self.metrics.completion_tokens.inc();
-        running.generated += 1;
-        running.tokens.push(token);
-        let mut bytes = Vec::new();
-        self.tokenizer.append_piece(token, &mut bytes);
-        let text = running.text.push(&bytes);
-        send_text(&running.job, text);
-        if running.text.stopped() {
-            self.finish(slot, FinishReason::Stop);
-        } else if running.generated == running.job.tokens_max {
-            self.finish(slot, FinishReason::Length);
+        running.take(token, logits, &*self.tokenizer);
+        if let Some(reason) = running.end() {
+            self.finish(slot, reason);
         }
+    }
+
+    /// After a batch that went well, so that an engine that hangs is silent.
+    fn show_progress(&mut self) {
+        let now = Instant::now();
+        self.slots.iter_mut().flatten().for_each(|running| running.show_progress(now));
+        self.queue.iter_mut().for_each(|waiting| running::show_progress(&waiting.job, &mut waiting.told, now));
     }
 
     fn finish(&mut self, slot: SlotId, reason: FinishReason) {
         let Some(running) = &mut self.slots[slot.0] else { return };
-        let rest = running.text.finish();
-        // The rest may have completed a stop string.
-        let reason = if running.text.stopped() { FinishReason::Stop } else { reason };
-        send_text(&running.job, rest);
-        let usage = Usage::new(running.job.prompt.len() as u64, running.generated as u64);
-        send(&running.job, Event::Done { reason, usage });
+        running.finish(reason);
         self.metrics.finished(running.job.submitted.elapsed());
         self.free(slot);
     }
@@ -215,14 +237,10 @@ impl<E: Engine> Batcher<E> {
     fn slot_failed(&mut self, slot: SlotId, error: &EngineError) {
         tracing::error!(%slot, error = error as &dyn std::error::Error, "an answer failed");
         self.metrics.errors.inc();
-        self.fail_slot(slot, ApiError::new(ErrorCode::WorkerFailed, format!("the answer broke off: {error}")));
-    }
-
-    fn fail_slot(&mut self, slot: SlotId, error: ApiError) {
-        if let Some(running) = &self.slots[slot.0] {
-            fail(&running.job, error);
-            self.free(slot);
-        }
+        let Some(running) = &self.slots[slot.0] else { return };
+        let error = ApiError::new(ErrorCode::WorkerFailed, format!("the answer broke off: {error}"));
+        running::send(&running.job, Event::Failed(error));
+        self.free(slot);
     }
 
     fn free(&mut self, slot: SlotId) {
@@ -239,21 +257,10 @@ impl<E: Engine> Batcher<E> {
     }
 }
 
-fn send_text(job: &Job, text: String) {
-    if !text.is_empty() {
-        send(job, Event::Text(text));
-    }
-}
-
-/// The channel has room for all events of a job; the only failure is that nobody listens, which the next round sees.
-fn send(job: &Job, event: Event) {
-    if let Err(tokio::sync::mpsc::error::TrySendError::Full(_)) = job.events.try_send(event) {
-        tracing::error!("a job had more events than tokens");
-    }
-}
-
-fn fail(job: &Job, error: ApiError) {
-    send(job, Event::Failed(error));
+/// The worker goes down: somebody else goes on with it, or it ends here.
+fn break_off(job: &Job, error: &ApiError) {
+    let event = if job.resumable { Event::Handover } else { Event::Failed(error.clone()) };
+    running::send(job, event);
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod cli;
 pub mod engine;
 pub mod http;
 pub mod job;
+pub mod logprobs;
 pub mod metrics;
 pub mod sampler;
 pub mod scheduler;

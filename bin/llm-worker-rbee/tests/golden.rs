@@ -44,27 +44,6 @@ fn test_model() -> Option<PathBuf> {
     path
 }
 
-/// Writes token numbers instead of text, so that the events of an answer tell its tokens.
-struct Numbers(Arc<LoadedModel>);
-
-impl Tokenizer for Numbers {
-    fn tokenize(&self, text: &str, add_special: bool) -> Vec<Token> {
-        self.0.tokenize(text, add_special)
-    }
-
-    fn append_piece(&self, token: Token, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(format!("{} ", token.0).as_bytes());
-    }
-
-    fn is_end(&self, token: Token) -> bool {
-        self.0.is_end(token)
-    }
-
-    fn vocabulary(&self) -> usize {
-        self.0.vocabulary()
-    }
-}
-
 /// How often the numbers after the same tokens were compared bit by bit, and how often they differed.
 #[derive(Debug, Default, Clone, Copy)]
 struct Compared {
@@ -126,6 +105,10 @@ impl<E: Engine> Engine for Witness<E> {
         self.compare(&self.asked[index], logits);
         Ok(logits)
     }
+
+    fn embed(&mut self, tokens: &[Token], position: usize, sum: &mut Vec<f32>) -> Result<(), EngineError> {
+        self.engine.embed(tokens, position, sum)
+    }
 }
 
 fn load(path: &Path, deterministic: bool) -> Arc<LoadedModel> {
@@ -145,7 +128,7 @@ fn bench(model: &Arc<LoadedModel>) -> Bench<'_> {
     let metrics = Arc::new(Metrics::new("test", SLOTS));
     let compared = Arc::<Mutex<Compared>>::default();
     let engine = Witness::new(model.engine().unwrap(), compared.clone());
-    let batcher = Batcher::new(engine, Arc::new(Numbers(model.clone())), metrics.clone());
+    let batcher = Batcher::new(engine, model.clone(), metrics.clone());
     Bench { model: model.clone(), batcher, metrics, compared }
 }
 
@@ -162,11 +145,9 @@ impl Bench<'_> {
     }
 
     fn submit(&mut self, prompt: Vec<Token>, tokens_max: usize, sampling: Sampling) -> Receiver<Event> {
-        let (events, receiver) = Job::channel(tokens_max);
-        let submitted = std::time::Instant::now();
-        let (stops, ignore_end, place) = (Vec::new(), true, None);
+        let (job, receiver) = Job::new(prompt, tokens_max);
         self.metrics.queue_depth.inc();
-        let job = Job { prompt, tokens_max, sampling, stops, ignore_end, events, place, submitted };
+        let job = Job { sampling, ignore_end: true, ..job };
         self.batcher.handle(Command::Submit(job));
         receiver
     }
@@ -188,9 +169,9 @@ fn answer(receiver: &mut Receiver<Event>) -> Vec<Token> {
     let mut tokens = Vec::new();
     loop {
         match receiver.try_recv().unwrap() {
-            Event::Text(text) => tokens.extend(text.split_whitespace().map(|number| Token(number.parse().unwrap()))),
+            Event::Piece(piece) => tokens.extend(piece.tokens),
             Event::Done { .. } => return tokens,
-            Event::Failed(error) => panic!("{error}"),
+            other => panic!("{other:?}"),
         }
     }
 }

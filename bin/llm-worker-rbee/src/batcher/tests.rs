@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use proptest::prelude::*;
 use tokio::sync::mpsc;
 
+use rbee_api::openai::Usage;
+
 use super::*;
 use crate::engine::toy::{self, ToyEngine, ToyTokenizer};
-use crate::sampler::Sampling;
 
 struct World {
     batcher: Batcher<ToyEngine>,
@@ -26,17 +27,8 @@ fn letters(text: &str) -> Vec<Token> {
 
 impl World {
     fn submit(&mut self, prompt: &str, tokens_max: usize, stops: &[&str]) -> mpsc::Receiver<Event> {
-        let (events, receiver) = Job::channel(tokens_max);
-        let job = Job {
-            prompt: letters(prompt),
-            tokens_max,
-            sampling: Sampling::greedy(),
-            stops: stops.iter().map(|stop| (*stop).to_owned()).collect(),
-            ignore_end: false,
-            events,
-            place: None,
-            submitted: std::time::Instant::now(),
-        };
+        let (job, receiver) = Job::new(letters(prompt), tokens_max);
+        let job = Job { stops: stops.iter().map(|stop| (*stop).to_owned()).collect(), ..job };
         self.metrics.queue_depth.inc();
         self.batcher.handle(Command::Submit(job));
         receiver
@@ -58,7 +50,7 @@ fn drain(receiver: &mut mpsc::Receiver<Event>) -> (String, Option<Event>) {
     let (mut text, mut last) = (String::new(), None);
     while let Ok(event) = receiver.try_recv() {
         match event {
-            Event::Text(more) => text.push_str(&more),
+            Event::Piece(piece) => text.push_str(&piece.text),
             other => last = Some(other),
         }
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams, LlamaPoolingType};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
@@ -90,7 +90,17 @@ impl LoadedModel {
         let params = self.context_params(batch_tokens_max).map_err(|source| context_error(source.into()))?;
         let context = self.model.new_context(backend, params).map_err(|source| context_error(source.into()))?;
         let batch = LlamaBatch::new(batch_tokens_max, 1);
-        Ok(LlamaEngine { context, batch, slots: self.config.slots, batch_tokens_max })
+        let slots = self.config.slots;
+        Ok(LlamaEngine { loaded: self, context, embedder: None, batch, slots, batch_tokens_max })
+    }
+
+    /// A context that gives each token's state: one sequence, nothing shared with the slots.
+    fn embedder(&self, batch_tokens_max: usize) -> Result<LlamaContext<'_>, Box<dyn std::error::Error + Send + Sync>> {
+        let all = u32::try_from(self.info.context_tokens)?;
+        let params = self.context_params(batch_tokens_max)?;
+        let params = params.with_n_seq_max(1).with_n_ctx(NonZeroU32::new(all));
+        let params = params.with_embeddings(true).with_pooling_type(LlamaPoolingType::None);
+        Ok(self.model.new_context(backend()?, params)?)
     }
 
     fn context_params(&self, batch_tokens_max: usize) -> Result<LlamaContextParams, std::num::TryFromIntError> {
@@ -145,6 +155,7 @@ fn describe(model: &LlamaModel, config: &LlamaConfig) -> ModelInfo {
         trained_context_tokens: trained,
         parameters: model.n_params(),
         weights_bytes: model.size(),
+        embedding_size: usize::try_from(model.n_embd()).unwrap_or(0),
         threads: config.threads.unwrap_or_else(|| threads::choose(model.n_params(), cores, load)),
     }
 }
@@ -170,7 +181,10 @@ impl Tokenizer for LoadedModel {
 
 /// llama.cpp's context over a model.
 pub struct LlamaEngine<'m> {
+    loaded: &'m LoadedModel,
     context: LlamaContext<'m>,
+    /// For embeddings; made when the first is wanted.
+    embedder: Option<LlamaContext<'m>>,
     batch: LlamaBatch<'static>,
     slots: usize,
     batch_tokens_max: usize,
@@ -182,6 +196,32 @@ impl LlamaEngine<'_> {
         for token in tokens {
             let (slot, position) = (i32::try_from(token.slot.0)?, i32::try_from(token.position)?);
             self.batch.add(LlamaToken(token.token.0), position, &[slot], token.wants_logits)?;
+        }
+        Ok(())
+    }
+
+    fn add_states(
+        &mut self,
+        tokens: &[Token],
+        position: usize,
+        sum: &mut Vec<f32>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let embedder = match &mut self.embedder {
+            Some(embedder) => embedder,
+            none => none.insert(self.loaded.embedder(self.batch_tokens_max)?),
+        };
+        if position == 0 {
+            embedder.clear_kv_cache();
+        }
+        self.batch.clear();
+        for (offset, token) in tokens.iter().enumerate() {
+            self.batch.add(LlamaToken(token.0), i32::try_from(position + offset)?, &[0], true)?;
+        }
+        embedder.decode(&mut self.batch)?;
+        for place in 0..i32::try_from(tokens.len())? {
+            let state = embedder.embeddings_ith(place)?;
+            sum.resize(state.len(), 0.0);
+            sum.iter_mut().zip(state).for_each(|(sum, state)| *sum += state);
         }
         Ok(())
     }
@@ -213,5 +253,10 @@ impl Engine for LlamaEngine<'_> {
     fn logits(&self, index: usize) -> Result<&[f32], EngineError> {
         let place = i32::try_from(index).map_err(|_| EngineError::NoLogits { index })?;
         Ok(self.context.get_logits_ith(place))
+    }
+
+    fn embed(&mut self, tokens: &[Token], position: usize, sum: &mut Vec<f32>) -> Result<(), EngineError> {
+        let result = self.add_states(tokens, position, sum);
+        result.map_err(|source| EngineError::Embed { tokens: tokens.len(), source })
     }
 }

@@ -61,6 +61,13 @@ pub trait Engine {
     /// # Errors
     /// When that token asked for none.
     fn logits(&self, index: usize) -> Result<&[f32], EngineError>;
+
+    /// Adds the states of a text's tokens to `sum` (empty before its first token), apart from all sequences. A text
+    /// comes in one or more pieces; `position` is the place of the piece's first token, 0 begins a new text.
+    ///
+    /// # Errors
+    /// When the engine cannot.
+    fn embed(&mut self, tokens: &[Token], position: usize, sum: &mut Vec<f32>) -> Result<(), EngineError>;
 }
 
 /// Text to tokens and back. Shared by threads.
@@ -97,6 +104,8 @@ pub struct ModelInfo {
     pub parameters: u64,
     /// Size of the weights, bytes.
     pub weights_bytes: u64,
+    /// Numbers in an embedding.
+    pub embedding_size: usize,
     /// Threads the engine computes with.
     pub threads: usize,
 }
@@ -128,6 +137,15 @@ pub enum EngineError {
     #[error("the engine failed on a batch of {tokens} tokens")]
     Decode {
         /// Its size.
+        tokens: usize,
+        /// What the library said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No vector could be made.
+    #[error("the engine cannot embed {tokens} tokens")]
+    Embed {
+        /// How many.
         tokens: usize,
         /// What the library said.
         #[source]

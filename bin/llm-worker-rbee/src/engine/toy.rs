@@ -91,6 +91,18 @@ impl Engine for ToyEngine {
     fn logits(&self, index: usize) -> Result<&[f32], EngineError> {
         self.logits.get(&index).map(Vec::as_slice).ok_or(EngineError::NoLogits { index })
     }
+
+    /// How often each letter is there.
+    fn embed(&mut self, tokens: &[Token], position: usize, sum: &mut Vec<f32>) -> Result<(), EngineError> {
+        assert_eq!(position == 0, sum.is_empty(), "a new text begins with an empty sum");
+        assert!(tokens.len() <= self.batch_tokens_max, "the piece is too large");
+        if self.fail_next.swap(false, Ordering::Relaxed) {
+            return Err(EngineError::Embed { tokens: tokens.len(), source: "told to fail".into() });
+        }
+        sum.resize(VOCABULARY, 0.0);
+        tokens.iter().for_each(|token| sum[token.0 as usize] += 1.0);
+        Ok(())
+    }
 }
 
 /// Letters.

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Instant;
 
 use rbee_api::{ApiError, ErrorCode};
 use rbee_runtime::shutdown::Shutdown;
@@ -123,16 +122,13 @@ impl Service {
     ) -> Result<mpsc::Receiver<Event>, ApiError> {
         let room = self.info.context_tokens.saturating_sub(prompt.len());
         let tokens_max = checked.tokens_max.unwrap_or(room).min(room);
-        let (events, receiver) = Job::channel(tokens_max);
+        let (job, receiver) = Job::new(prompt, tokens_max);
         let job = Job {
-            prompt,
-            tokens_max,
             sampling: checked.sampling,
             stops: checked.stops.clone(),
             ignore_end: checked.ignore_end,
-            events,
             place: Some(place),
-            submitted: Instant::now(),
+            ..job
         };
         self.metrics.requests.inc();
         self.metrics.queue_depth.inc();

@@ -75,8 +75,8 @@ impl Streaming {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Text(text) => {
-                let (text, next) = self.gather(text);
+            Event::Piece(piece) => {
+                let (text, next) = self.gather(piece.text);
                 self.push(self.answer.piece(text));
                 if let Some(next) = next {
                     self.take(next);
@@ -89,6 +89,8 @@ impl Streaming {
                 }
                 self.end(DONE.to_owned());
             }
+            Event::Progress => {}
+            Event::Handover => self.fail(&going_down()),
             Event::Failed(error) => self.fail(&error),
         }
     }
@@ -97,7 +99,7 @@ impl Streaming {
     fn gather(&mut self, mut text: String) -> (String, Option<Event>) {
         while let Some(Ok(event)) = self.receiver.as_mut().map(Receiver::try_recv) {
             match event {
-                Event::Text(more) => text.push_str(&more),
+                Event::Piece(more) => text.push_str(&more.text),
                 other => return (text, Some(other)),
             }
         }
@@ -131,16 +133,22 @@ pub(super) async fn whole(answer: Answer, mut receiver: Receiver<Event>) -> Resu
     let mut text = String::new();
     loop {
         match receiver.recv().await {
-            Some(Event::Text(more)) => text.push_str(&more),
+            Some(Event::Piece(more)) => text.push_str(&more.text),
+            Some(Event::Progress) => {}
             Some(Event::Done { reason, usage }) => {
                 let body = answer.whole(text, reason, usage);
                 let body = body.map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
                 return Ok(([(CONTENT_TYPE, "application/json")], body).into_response());
             }
+            Some(Event::Handover) => return Err(going_down().into()),
             Some(Event::Failed(error)) => return Err(error.into()),
             None => return Err(engine_is_gone().into()),
         }
     }
+}
+
+fn going_down() -> ApiError {
+    ApiError::new(ErrorCode::ShuttingDown, "the answer is not complete: the worker goes down")
 }
 
 #[cfg(test)]
@@ -151,6 +159,7 @@ mod tests {
 
     use super::*;
     use crate::http::answer::Kind;
+    use crate::job::Piece;
 
     async fn data(kind: Kind, events: Vec<Event>, include_usage: bool) -> Vec<String> {
         let (sender, receiver) = tokio::sync::mpsc::channel(16);
@@ -172,13 +181,17 @@ mod tests {
         all.collect().await
     }
 
+    fn text(text: &str) -> Event {
+        Event::Piece(Piece { text: text.into(), ..Piece::default() })
+    }
+
     fn done() -> Event {
         Event::Done { reason: FinishReason::Length, usage: Usage::new(3, 2) }
     }
 
     #[tokio::test]
     async fn a_good_chat_stream_has_role_text_reason_usage_and_done() {
-        let data = data(Kind::Chat, vec![Event::Text("a".into()), Event::Text("b".into()), done()], true).await;
+        let data = data(Kind::Chat, vec![text("a"), text("b"), done()], true).await;
         let json: Vec<Value> = data.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
         assert_eq!(json[0]["choices"][0]["delta"]["role"], "assistant");
         assert_eq!(json[1]["choices"][0]["delta"]["content"], "ab");
@@ -189,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_text_stream_has_no_opening_and_usage_only_when_asked() {
-        let data = data(Kind::Text, vec![Event::Text("a".into()), done()], false).await;
+        let data = data(Kind::Text, vec![text("a"), done()], false).await;
         assert_eq!(data.len(), 3, "{data:?}");
         assert!(data[0].contains(r#""text":"a""#) && data[1].contains("length"), "{data:?}");
     }
@@ -197,7 +210,7 @@ mod tests {
     #[tokio::test]
     async fn a_broken_stream_says_so_and_is_never_done() {
         let failed = Event::Failed(ApiError::new(ErrorCode::WorkerFailed, "x"));
-        for events in [vec![Event::Text("a".into()), failed], vec![Event::Text("a".into())]] {
+        for events in [vec![text("a"), failed], vec![text("a")]] {
             let data = data(Kind::Chat, events, true).await;
             assert!(data.iter().all(|line| line != DONE), "{data:?}");
             let last: Value = serde_json::from_str(data.last().unwrap()).unwrap();
