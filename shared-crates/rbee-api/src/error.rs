@@ -13,6 +13,8 @@ pub enum ErrorCode {
     InvalidParameter,
     /// A parameter this server does not know how to honour.
     UnsupportedParameter,
+    /// A parameter nobody knows.
+    UnknownParameter,
     /// Prompt and answer do not fit the context.
     ContextLengthExceeded,
     /// The body is larger than the limit.
@@ -61,6 +63,7 @@ impl ErrorCode {
             Self::InvalidRequest
             | Self::InvalidParameter
             | Self::UnsupportedParameter
+            | Self::UnknownParameter
             | Self::InvalidConfig
             | Self::ContextLengthExceeded => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,

@@ -39,12 +39,18 @@ impl Answer {
         Self { kind, id, model: model.to_owned(), created: jiff::Timestamp::now().as_second() }
     }
 
+    /// The same answer under the name it was begun with elsewhere.
+    #[must_use]
+    pub fn known_as(self, id: &str, created: i64) -> Self {
+        Self { id: id.to_owned(), created, ..self }
+    }
+
     /// The event before any text, where the form has one.
     ///
     /// # Errors
     /// As serialization; so all of these.
     pub fn opening(&self) -> Option<Json> {
-        let delta = Delta { role: Some("assistant".to_owned()), content: Some(String::new()) };
+        let delta = Delta { role: Some("assistant".to_owned()), content: Some(String::new()), tool_calls: None };
         (self.kind == Kind::Chat).then(|| self.chat_chunk(delta, None))
     }
 
@@ -54,7 +60,7 @@ impl Answer {
     /// As serialization.
     pub fn piece(&self, text: String) -> Json {
         match self.kind {
-            Kind::Chat => self.chat_chunk(Delta { role: None, content: Some(text) }, None),
+            Kind::Chat => self.chat_chunk(Delta { role: None, content: Some(text), tool_calls: None }, None),
             Kind::Text => json(&self.text(text, None)),
         }
     }

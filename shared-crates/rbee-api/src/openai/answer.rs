@@ -13,6 +13,8 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens`, or the end of the context.
     Length,
+    /// The answer calls tools.
+    ToolCalls,
 }
 
 /// Tokens a request took.
@@ -45,7 +47,7 @@ pub struct ChatCompletion {
     pub created: i64,
     /// Who answered.
     pub model: String,
-    /// Exactly one.
+    /// One or more.
     pub choices: Vec<ChatChoice>,
     /// Tokens it took.
     pub usage: Usage,
@@ -54,11 +56,11 @@ pub struct ChatCompletion {
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatChoice {
-    /// 0.
+    /// Which of the choices.
     pub index: u32,
     /// What was said.
     pub message: ChatMessage,
-    /// Always `null` here.
+    /// Where they were asked for, else `null`.
     pub logprobs: Option<Value>,
     /// Why it ended.
     pub finish_reason: FinishReason,
@@ -77,7 +79,7 @@ pub struct ChatChunk {
     pub model: String,
     /// One, or none in the event with the usage.
     pub choices: Vec<ChatChunkChoice>,
-    /// In the last event, where it was asked for.
+    /// In the last event, where it was asked for (`null` in the others then).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
 }
@@ -85,11 +87,11 @@ pub struct ChatChunk {
 /// What an event adds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatChunkChoice {
-    /// 0.
+    /// Which of the choices.
     pub index: u32,
     /// The addition.
     pub delta: Delta,
-    /// Always `null` here.
+    /// Where they were asked for, else `null`.
     pub logprobs: Option<Value>,
     /// In the last event with a choice.
     pub finish_reason: Option<FinishReason>,
@@ -104,6 +106,35 @@ pub struct Delta {
     /// More text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    /// More of the calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<ToolCallDelta>>,
+}
+
+/// What an event adds to a call.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCallDelta {
+    /// Which of the calls.
+    pub index: u32,
+    /// In a call's first event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// `function`; in a call's first event.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Of the function.
+    pub function: FunctionDelta,
+}
+
+/// What an event adds to a call's function.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionDelta {
+    /// In a call's first event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// More of the JSON text of its arguments.
+    #[serde(default)]
+    pub arguments: String,
 }
 
 /// Answer of `/v1/completions`, and each event of its stream.
@@ -117,7 +148,7 @@ pub struct Completion {
     pub created: i64,
     /// Who answers.
     pub model: String,
-    /// One, or none in the event with the usage.
+    /// One or more, or none in the event with the usage.
     pub choices: Vec<CompletionChoice>,
     /// Tokens it took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,14 +158,57 @@ pub struct Completion {
 /// The text, or more of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CompletionChoice {
-    /// 0.
+    /// Which of the choices.
     pub index: u32,
     /// Text.
     pub text: String,
-    /// Always `null` here.
+    /// Where they were asked for, else `null`.
     pub logprobs: Option<Value>,
     /// Why it ended, where it has.
     pub finish_reason: Option<FinishReason>,
+}
+
+/// Answer of `/v1/embeddings`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Embeddings {
+    /// `list`.
+    pub object: String,
+    /// One for each input, in order.
+    pub data: Vec<Embedding>,
+    /// Who answered.
+    pub model: String,
+    /// Tokens it took.
+    pub usage: EmbeddingsUsage,
+}
+
+/// One vector.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Embedding {
+    /// `embedding`.
+    pub object: String,
+    /// Which of the inputs.
+    pub index: u32,
+    /// The numbers.
+    pub embedding: Vector,
+}
+
+/// A vector as the client wants it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Vector {
+    /// `float`.
+    Float(Vec<f32>),
+    /// `base64`: of the numbers as little-endian 32-bit floats.
+    Base64(String),
+}
+
+/// Tokens embeddings took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmbeddingsUsage {
+    /// Of all inputs.
+    pub prompt_tokens: u64,
+    /// The same.
+    pub total_tokens: u64,
 }
 
 /// Answer of `/v1/models`.

@@ -7,12 +7,12 @@ mod answer;
 mod request;
 
 pub use answer::{
-    ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, Completion, CompletionChoice, Delta, FinishReason, Model,
-    ModelList, Usage,
+    ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, Completion, CompletionChoice, Delta, Embedding, Embeddings,
+    EmbeddingsUsage, FinishReason, FunctionDelta, Model, ModelList, ToolCallDelta, Usage, Vector,
 };
 pub use request::{
     ChatMessage, ChatRequest, CompletionRequest, Content, ContentPart, EmbeddingsRequest, Generation, OneOrMany,
-    Prompt, StreamOptions,
+    Prompt, Resume, ResumedChoice, StreamOptions,
 };
 
 /// The last event of a stream that ended well. A stream that broke never has it.
@@ -66,16 +66,7 @@ mod tests {
             model: "m".into(),
             messages: vec![ChatMessage::text("user", "hi")],
             generation: Generation { max_tokens: Some(3), stream: Some(true), ..Generation::default() },
-            max_completion_tokens: None,
-            logprobs: None,
-            top_logprobs: None,
-            tools: None,
-            tool_choice: None,
-            functions: None,
-            function_call: None,
-            response_format: None,
-            modalities: None,
-            audio: None,
+            ..ChatRequest::default()
         };
         let text = serde_json::to_string(&request).unwrap();
         assert!(!text.contains("null"), "{text}");
@@ -84,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_content_chunk_has_the_fields_clients_read() {
-        let delta = Delta { role: None, content: Some("x".into()) };
+        let delta = Delta { role: None, content: Some("x".into()), tool_calls: None };
         let choice = ChatChunkChoice { index: 0, delta, logprobs: None, finish_reason: None };
         let chunk = ChatChunk {
             id: "chatcmpl-1".into(),

@@ -48,6 +48,40 @@ pub struct Generation {
     /// Shifts single tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logit_bias: Option<serde_json::Map<String, Value>>,
+    /// Who asks, for the client's own records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// An answer that began elsewhere; only between queen and worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rbee_resume: Option<Resume>,
+}
+
+/// An answer's identity, and what of it was made elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// The answer's `id`.
+    pub id: String,
+    /// The answer's `created`, Unix seconds.
+    pub created: i64,
+    /// What there is of its choices; those not begun are not listed.
+    #[serde(default)]
+    pub choices: Vec<ResumedChoice>,
+}
+
+/// What of one choice was made elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumedChoice {
+    /// Which one.
+    pub index: u32,
+    /// Its tokens.
+    #[serde(default)]
+    pub tokens: Vec<i32>,
+    /// How many bytes of their text the client has.
+    #[serde(default)]
+    pub text_bytes: u64,
+    /// Why it ended, if it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<String>,
 }
 
 /// A string, or several.
@@ -119,6 +153,18 @@ pub struct ChatRequest {
     /// Spoken output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio: Option<Value>,
+    /// Whether an answer may make several calls; default true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel_tool_calls: Option<bool>,
+    /// Whether the answer is kept for later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<bool>,
+    /// Notes of the client's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<serde_json::Map<String, Value>>,
+    /// How urgent it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<String>,
 }
 
 /// One turn of a conversation.
@@ -138,6 +184,9 @@ pub struct ChatMessage {
     /// Which call this turn answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
+    /// Why nothing was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
 }
 
 impl ChatMessage {
@@ -145,7 +194,7 @@ impl ChatMessage {
     #[must_use]
     pub fn text(role: impl Into<String>, text: impl Into<String>) -> Self {
         let content = Some(Content::Text(text.into()));
-        Self { role: role.into(), content, name: None, tool_calls: None, tool_call_id: None }
+        Self { role: role.into(), content, name: None, tool_calls: None, tool_call_id: None, refusal: None }
     }
 }
 
@@ -168,6 +217,9 @@ pub struct ContentPart {
     /// The text of a `text` part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// The text of a `refusal` part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
 }
 
 /// Body of `POST /v1/completions`.
@@ -196,7 +248,7 @@ pub struct CompletionRequest {
 
 /// What a completion goes on from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a string, an array of strings or an array of token ids")]
+#[serde(untagged, expecting = "expected a string, an array of strings, an array of token ids or an array of such arrays")]
 pub enum Prompt {
     /// Text.
     Text(String),
@@ -221,4 +273,7 @@ pub struct EmbeddingsRequest {
     /// Length of the vectors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dimensions: Option<i64>,
+    /// Who asks, for the client's own records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
