@@ -18,7 +18,7 @@ use std::time::Instant;
 use rbee_api::openai::FinishReason;
 use rbee_api::{ApiError, ErrorCode};
 
-use crate::engine::{BatchToken, Engine, EngineError, SlotId, Token, Tokenizer};
+use crate::engine::{BatchToken, Engine, EngineError, SlotId, Tokenizer};
 use crate::job::{Command, Event, Job};
 use crate::metrics::Metrics;
 use crate::scheduler::{self, Limits, Share};
@@ -149,8 +149,7 @@ impl<E: Engine> Batcher<E> {
 
     fn embed(&mut self) {
         match self.embeddings.step(&mut self.engine) {
-            Ok(0) => {}
-            Ok(tokens) => self.metrics.prompt_tokens.inc_by(tokens as u64),
+            Ok(tokens) => _ = self.metrics.prompt_tokens.inc_by(tokens as u64),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "an embedding failed");
                 self.metrics.errors.inc();

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use rbee_api::openai::Usage;
 
 use super::*;
+use crate::engine::Token;
 use crate::engine::toy::{self, ToyEngine, ToyTokenizer};
 
 struct World {

@@ -8,6 +8,7 @@
 pub mod answer;
 mod body;
 mod handlers;
+mod relay;
 mod request;
 pub mod service;
 mod status;

@@ -1,6 +1,6 @@
 //! Checks requests: what is out of range or not there yet is refused by name, nothing is silently ignored.
 
-use rbee_api::openai::{ChatMessage, ChatRequest, CompletionRequest, Content, Generation, Prompt};
+use rbee_api::openai::{ChatMessage, ChatRequest, CompletionRequest, Content, Generation, Prompt, Resume};
 use rbee_api::{ApiError, ErrorCode};
 use serde_json::Value;
 
@@ -18,6 +18,8 @@ pub(super) struct Checked {
     pub(super) ignore_end: bool,
     pub(super) stream: bool,
     pub(super) include_usage: bool,
+    /// The answer was begun elsewhere.
+    pub(super) resume: Option<Resume>,
 }
 
 /// What to go on from.
@@ -88,6 +90,7 @@ fn generation(request: Generation) -> Result<Checked, ApiError> {
         include_usage: request.stream_options.is_some_and(|options| options.include_usage == Some(true)),
         stops: stops(request.stop.map(|stop| stop.into_vec()).unwrap_or_default())?,
         ignore_end: request.ignore_eos.unwrap_or(false),
+        resume: request.rbee_resume,
         stream,
     })
 }
@@ -154,7 +157,7 @@ fn turn(index: usize, message: ChatMessage) -> Result<Turn, ApiError> {
         }
         None => return Err(invalid(&of("content"), "is missing")),
     };
-    Ok(Turn { role, content })
+    Ok(Turn { role, content, ..Turn::default() })
 }
 
 fn prompt(prompt: Prompt) -> Result<Source, ApiError> {
@@ -287,7 +290,7 @@ mod tests {
         let parts =
             json!([{"role": "developer", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]);
         let (source, _) = chat_with("messages", parts).unwrap();
-        assert_eq!(source, Source::Turns(vec![Turn { role: "system".into(), content: "a\nb".into() }]));
+        assert_eq!(source, Source::Turns(vec![Turn::new("system", "a\nb")]));
         let image = json!([{"role": "user", "content": [{"type": "image_url"}]}]);
         assert_eq!(chat_with("messages", image).unwrap_err().code, ErrorCode::UnsupportedParameter);
         let strange = json!([{"role": "oracle", "content": "x"}]);

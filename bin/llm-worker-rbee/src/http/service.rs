@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use rbee_api::openai::Usage;
 use rbee_api::{ApiError, ErrorCode};
 use rbee_runtime::shutdown::Shutdown;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::relay::Resumed;
 use super::request::{Checked, Source, invalid};
 use crate::engine::{ModelInfo, Token, Tokenizer};
 use crate::job::{Command, Event, Job};
@@ -80,11 +82,7 @@ impl Service {
             Source::Tokens(tokens) => (tokens, "prompt"),
             Source::Turns(turns) => (self.rendered(&turns)?, "messages"),
         };
-        let vocabulary = self.tokenizer.vocabulary();
-        if let Some(strange) = tokens.iter().find(|token| usize::try_from(token.0).map_or(true, |id| id >= vocabulary))
-        {
-            return Err(invalid(param, &format!("has token {}, but the model has {vocabulary} tokens", strange.0)));
-        }
+        self.check_tokens(&tokens, param)?;
         if tokens.is_empty() {
             return Err(invalid(param, "is empty"));
         }
@@ -99,12 +97,20 @@ impl Service {
         Ok(tokens)
     }
 
+    fn check_tokens(&self, tokens: &[Token], param: &str) -> Result<(), ApiError> {
+        let vocabulary = self.tokenizer.vocabulary();
+        let is_strange = |token: &&Token| usize::try_from(token.0).map_or(true, |id| id >= vocabulary);
+        tokens.iter().find(is_strange).map_or(Ok(()), |strange| {
+            Err(invalid(param, &format!("has token {}, but the model has {vocabulary} tokens", strange.0)))
+        })
+    }
+
     fn rendered(&self, turns: &[crate::template::Turn]) -> Result<Vec<Token>, ApiError> {
         let Some(template) = &self.template else {
             let message = "this model's file has no chat template; use /v1/completions";
             return Err(ApiError::new(ErrorCode::UnsupportedParameter, message).with_param("messages"));
         };
-        let text = template.render(turns).map_err(|error| {
+        let text = template.render(turns, &[]).map_err(|error| {
             let (TemplateError::Refused { source } | TemplateError::Invalid { source }) = &error;
             ApiError::new(ErrorCode::InvalidParameter, format!("{error}: {source}")).with_param("messages")
         })?;
@@ -118,8 +124,10 @@ impl Service {
         &self,
         prompt: Vec<Token>,
         checked: &Checked,
+        resumed: &Resumed,
         place: OwnedSemaphorePermit,
     ) -> Result<mpsc::Receiver<Event>, ApiError> {
+        self.check_tokens(&resumed.tokens, "rbee_resume")?;
         let room = self.info.context_tokens.saturating_sub(prompt.len());
         let tokens_max = checked.tokens_max.unwrap_or(room).min(room);
         let (job, receiver) = Job::new(prompt, tokens_max);
@@ -127,10 +135,18 @@ impl Service {
             sampling: checked.sampling,
             stops: checked.stops.clone(),
             ignore_end: checked.ignore_end,
+            resumed: resumed.tokens.clone(),
+            resumable: resumed.place.is_told(),
             place: Some(place),
             ..job
         };
         self.metrics.requests.inc();
+        if let Some(reason) = resumed.finished {
+            let usage = Usage::new(job.prompt.len() as u64, job.resumed.len() as u64);
+            // The channel is empty, and we hold its other end.
+            let _ = job.events.try_send(Event::Done { reason, usage });
+            return Ok(receiver);
+        }
         self.metrics.queue_depth.inc();
         self.commands.send(Command::Submit(job)).map_err(|_| {
             self.metrics.queue_depth.dec();

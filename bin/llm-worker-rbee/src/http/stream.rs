@@ -2,7 +2,8 @@
 //!
 //! A stream that ended well ends with `[DONE]`; one that broke ends with an error event and never has it. While nothing
 //! happens (waiting for a slot, reading a long prompt) a comment goes out now and then, so that nobody on the way takes
-//! the connection for dead.
+//! the connection for dead. Who can go on with the stream elsewhere is told where it stands ([`super::relay`]); a stream
+//! that is handed over just ends, without `[DONE]` and without an error.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -19,23 +20,29 @@ use rbee_runtime::http::HttpError;
 use tokio::sync::mpsc::Receiver;
 
 use super::answer::{Answer, Json};
+use super::relay::{self, Place};
 use super::service::engine_is_gone;
-use crate::job::Event;
+use crate::job::{Event, Piece};
 
 /// Silence after which a comment is sent.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Streams the answer.
+/// Streams the answer. `place` is where its client stands.
 pub(super) fn events(
     answer: Answer,
     receiver: Receiver<Event>,
+    place: Place,
     include_usage: bool,
     correlation_id: Option<String>,
 ) -> Response {
-    let stream =
-        Streaming { answer, receiver: Some(receiver), include_usage, correlation_id, pending: VecDeque::new() };
-    let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("waiting");
-    let mut response = Sse::new(stream.into_events()).keep_alive(heartbeat).into_response();
+    let stream = Streaming::new(answer, receiver, place, include_usage, correlation_id);
+    // Who is told of the engine's progress must not take our own heartbeat for it.
+    let heartbeat = (!stream.place.is_told()).then(|| KeepAlive::new().interval(HEARTBEAT).text("waiting"));
+    let sse = Sse::new(stream.into_events());
+    let mut response = match heartbeat {
+        Some(heartbeat) => sse.keep_alive(heartbeat).into_response(),
+        None => sse.into_response(),
+    };
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // Proxies of the nginx kind would otherwise gather the events.
@@ -43,30 +50,62 @@ pub(super) fn events(
     response
 }
 
+/// One event on the wire.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Block {
+    comment: Option<String>,
+    data: Option<String>,
+}
+
+impl Block {
+    fn comment(text: &str) -> Self {
+        Self { comment: Some(text.to_owned()), data: None }
+    }
+
+    fn into_event(self) -> SseEvent {
+        let event = SseEvent::default();
+        let event = self.comment.iter().fold(event, |event, comment| event.comment(comment));
+        self.data.iter().fold(event, |event, data| event.data(data))
+    }
+}
+
 struct Streaming {
     answer: Answer,
     /// Gone when the answer has ended.
     receiver: Option<Receiver<Event>>,
+    place: Place,
     include_usage: bool,
     correlation_id: Option<String>,
-    pending: VecDeque<String>,
+    pending: VecDeque<Block>,
 }
 
 impl Streaming {
-    fn into_events(mut self) -> impl Stream<Item = Result<SseEvent, Infallible>> {
-        if let Some(opening) = self.answer.opening() {
-            self.push(opening);
+    fn new(
+        answer: Answer,
+        receiver: Receiver<Event>,
+        place: Place,
+        include_usage: bool,
+        correlation_id: Option<String>,
+    ) -> Self {
+        let (receiver, pending) = (Some(receiver), VecDeque::new());
+        let mut stream = Self { answer, receiver, place, include_usage, correlation_id, pending };
+        if let Some(opening) = stream.answer.opening().filter(|_| !stream.place.is_begun()) {
+            stream.push_of_choice(opening);
         }
+        stream
+    }
+
+    fn into_events(self) -> impl Stream<Item = Result<SseEvent, Infallible>> {
         unfold(self, |mut streaming| async move {
-            let data = streaming.next().await?;
-            Some((Ok(SseEvent::default().data(data)), streaming))
+            let block = streaming.next().await?;
+            Some((Ok(block.into_event()), streaming))
         })
     }
 
-    async fn next(&mut self) -> Option<String> {
+    async fn next(&mut self) -> Option<Block> {
         loop {
-            if let Some(data) = self.pending.pop_front() {
-                return Some(data);
+            if let Some(block) = self.pending.pop_front() {
+                return Some(block);
             }
             let event = self.receiver.as_mut()?.recv().await;
             self.take(event.unwrap_or_else(|| Event::Failed(engine_is_gone())));
@@ -76,39 +115,52 @@ impl Streaming {
     fn take(&mut self, event: Event) {
         match event {
             Event::Piece(piece) => {
-                let (text, next) = self.gather(piece.text);
-                self.push(self.answer.piece(text));
+                let (text, next) = self.gather(piece);
+                if !text.is_empty() {
+                    self.push_of_choice(self.answer.piece(text));
+                }
                 if let Some(next) = next {
                     self.take(next);
                 }
             }
+            Event::Progress => self.pending.push_back(Block::comment(relay::PROGRESS)),
+            Event::Handover => {
+                self.pending.push_back(Block::comment(relay::HANDOVER));
+                self.receiver = None;
+            }
             Event::Done { reason, usage } => {
-                self.push(self.answer.closing(reason));
+                if !self.place.is_finished() {
+                    self.push_of_choice(self.answer.closing(reason));
+                }
                 if self.include_usage {
-                    self.push(self.answer.usage(usage));
+                    self.push(self.answer.usage(usage), None);
                 }
                 self.end(DONE.to_owned());
             }
-            Event::Progress => {}
-            Event::Handover => self.fail(&going_down()),
             Event::Failed(error) => self.fail(&error),
         }
     }
 
     /// Joins what has come meanwhile: a slow reader gets fewer, larger events.
-    fn gather(&mut self, mut text: String) -> (String, Option<Event>) {
+    fn gather(&mut self, piece: Piece) -> (String, Option<Event>) {
+        let mut text = self.place.take(piece);
         while let Some(Ok(event)) = self.receiver.as_mut().map(Receiver::try_recv) {
             match event {
-                Event::Piece(more) => text.push_str(&more.text),
+                Event::Piece(more) => text.push_str(&self.place.take(more)),
                 other => return (text, Some(other)),
             }
         }
         (text, None)
     }
 
-    fn push(&mut self, json: Json) {
+    fn push_of_choice(&mut self, json: Json) {
+        let comment = self.place.comment();
+        self.push(json, comment);
+    }
+
+    fn push(&mut self, json: Json, comment: Option<String>) {
         match json {
-            Ok(data) => self.pending.push_back(data),
+            Ok(data) => self.pending.push_back(Block { comment, data: Some(data) }),
             Err(error) => self.fail(&ApiError::new(ErrorCode::Internal, error.to_string())),
         }
     }
@@ -123,7 +175,7 @@ impl Streaming {
 
     fn end(&mut self, last: String) {
         if self.receiver.take().is_some() {
-            self.pending.push_back(last);
+            self.pending.push_back(Block { comment: None, data: Some(last) });
         }
     }
 }
@@ -158,27 +210,23 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::engine::Token;
     use crate::http::answer::Kind;
-    use crate::job::Piece;
 
-    async fn data(kind: Kind, events: Vec<Event>, include_usage: bool) -> Vec<String> {
+    async fn blocks(kind: Kind, place: Place, events: Vec<Event>, include_usage: bool) -> Vec<Block> {
         let (sender, receiver) = tokio::sync::mpsc::channel(16);
         for event in events {
             sender.send(event).await.unwrap();
         }
         drop(sender);
-        let answer = Answer::new(kind, "m");
-        let mut stream = Streaming {
-            answer,
-            receiver: Some(receiver),
-            include_usage,
-            correlation_id: None,
-            pending: VecDeque::new(),
-        };
-        let opening = stream.answer.opening();
-        opening.into_iter().for_each(|json| stream.push(json));
+        let stream = Streaming::new(Answer::new(kind, "m"), receiver, place, include_usage, None);
         let all = unfold(stream, |mut stream| async move { Some((stream.next().await?, stream)) });
         all.collect().await
+    }
+
+    async fn data(kind: Kind, events: Vec<Event>, include_usage: bool) -> Vec<String> {
+        let blocks = blocks(kind, Place::default(), events, include_usage).await;
+        blocks.into_iter().filter_map(|block| block.data).collect()
     }
 
     fn text(text: &str) -> Event {
@@ -218,10 +266,45 @@ mod tests {
         }
     }
 
+    fn comments(blocks: &[Block]) -> Vec<&str> {
+        blocks.iter().map(|block| block.comment.as_deref().unwrap_or("none")).collect()
+    }
+
+    fn token(id: i32, text: &str) -> Event {
+        Event::Piece(Piece { tokens: vec![Token(id)], text: text.into(), ..Piece::default() })
+    }
+
+    /// WORK-13.
+    #[tokio::test]
+    async fn who_can_go_on_elsewhere_is_told_where_it_stands() {
+        let events = vec![Event::Progress, token(7, "né"), token(8, ""), done()];
+        let blocks = blocks(Kind::Chat, Place::new(0, true, None), events, true).await;
+        let expected = ["rbee 0 - 0", "rbee progress", "rbee 0 7,8 3", "rbee 0 - 3", "none", "none"];
+        assert_eq!(comments(&blocks), expected);
+        assert_eq!(blocks[1].data, None);
+    }
+
+    /// WORK-12.
+    #[tokio::test]
+    async fn an_answer_begun_elsewhere_has_no_second_opening_and_repeats_no_text() {
+        let again = Event::Piece(Piece { text: "nép".into(), ..Piece::default() });
+        let blocks = blocks(Kind::Chat, Place::new(0, true, Some(3)), vec![again, token(9, "al"), done()], false).await;
+        assert_eq!(comments(&blocks), ["rbee 0 9 6", "rbee 0 - 6", "none"]);
+        assert!(blocks[0].data.as_ref().unwrap().contains(r#""content":"pal""#), "{blocks:?}");
+    }
+
+    /// WORK-13.
+    #[tokio::test]
+    async fn a_stream_handed_over_ends_without_a_word_to_the_client() {
+        let blocks = blocks(Kind::Text, Place::new(0, true, None), vec![token(1, "a"), Event::Handover], false).await;
+        assert_eq!(comments(&blocks), ["rbee 0 1 1", "rbee handover"]);
+        assert_eq!(blocks[1].data, None);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn silence_is_filled_with_comments() {
         let (_sender, receiver) = tokio::sync::mpsc::channel(1);
-        let response = events(Answer::new(Kind::Text, "m"), receiver, false, None);
+        let response = events(Answer::new(Kind::Text, "m"), receiver, Place::default(), false, None);
         let begin = tokio::time::Instant::now();
         let mut body = response.into_body().into_data_stream();
         for beat in 1..=3 {
