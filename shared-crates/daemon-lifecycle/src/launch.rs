@@ -13,8 +13,19 @@ use crate::process::{Command, Output, RUN_ID_VARIABLE};
 const UMASK: u32 = 0o027;
 
 /// Variables that speak of our own supervisor and must not reach what we start.
-const NOT_INHERITED: [&str; 7] =
-    ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID", RUN_ID_VARIABLE];
+const NOT_INHERITED: [&str; 8] = [
+    "NOTIFY_SOCKET",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    HANDOVER_VARIABLE,
+    RUN_ID_VARIABLE,
+];
+
+/// What a program is told by the one it takes over from.
+pub const HANDOVER_VARIABLE: &str = "RBEE_HANDOVER";
 
 /// A command to run, without a shell.
 #[derive(Clone, PartialEq, Eq, Default)]

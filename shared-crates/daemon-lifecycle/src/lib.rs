@@ -21,15 +21,19 @@ mod process;
 mod run;
 mod stale_lock;
 mod state_file;
+mod successor;
 mod supervisor;
+mod trial;
 
-pub use launch::Launch;
+pub use launch::{HANDOVER_VARIABLE, Launch};
 pub use limits::{IoClass, Limits};
 pub use logs::{LogFollower, LogPolicy};
 pub use manager::{DaemonConfig, DaemonError, DaemonManager, DaemonStatus};
 pub use probe::{HealthProbe, Probe, Readiness};
 pub use process::{StopSignal, UnknownSignal};
+pub use successor::{OwnRecord, RecordError, Successor, SuccessorError, is_successor, replace_self, sweep_cgroups};
 pub use supervision::{ExitHow, Phase, Policy, Restart, Spec, StopMode, UnitName};
 pub use supervisor::{
     Bounds, Fall, FallOutcome, History, Snapshot, Supervisor, SupervisorConfig, SupervisorError, UnitSpec, UnitStatus,
 };
+pub use trial::{Said, TrialError, try_out};

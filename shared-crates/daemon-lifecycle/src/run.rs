@@ -196,7 +196,7 @@ impl RunOrder<'_> {
 }
 
 /// A number for whoever keeps his runs' files in that directory.
-fn owner_of(files: &RunFiles) -> u64 {
+pub(crate) fn owner_of(files: &RunFiles) -> u64 {
     owner_of_dir(files.state.parent().unwrap_or(Path::new("")))
 }
 

@@ -55,16 +55,16 @@ pub enum DaemonStatus {
 
 /// The files of one managed daemon.
 #[derive(Debug, Clone)]
-pub(super) struct ManagedFiles {
-    pub(super) run: RunFiles,
-    pub(super) lock: PathBuf,
-    pub(super) notify: PathBuf,
+pub(crate) struct ManagedFiles {
+    pub(crate) run: RunFiles,
+    pub(crate) lock: PathBuf,
+    pub(crate) notify: PathBuf,
     /// Why the last start failed.
-    pub(super) failed: PathBuf,
+    pub(crate) failed: PathBuf,
 }
 
 impl ManagedFiles {
-    pub(super) fn beside(pid_file: &Path) -> Self {
+    pub(crate) fn beside(pid_file: &Path) -> Self {
         let with = |extension: &str| {
             let replaced = pid_file.with_extension(extension);
             if replaced != pid_file {

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use supervision::{Event, Phase, Stage, StopMode};
 
-use config::ManagedFiles;
+pub(crate) use config::ManagedFiles;
 pub use config::{DaemonConfig, DaemonStatus};
 pub use error::DaemonError;
 use error::Result;

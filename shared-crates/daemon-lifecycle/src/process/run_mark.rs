@@ -66,6 +66,11 @@ pub(super) fn run_id_of(pid: u32) -> Option<String> {
     })
 }
 
+/// The run this process itself belongs to, where it was started by one of us.
+pub(crate) fn own_run_id() -> Option<String> {
+    run_id_of(std::process::id())
+}
+
 /// Whether the process carries the mark of some run of this unit.
 pub(crate) fn bears_mark_of(pid: u32, unit: &str) -> bool {
     run_id_of(pid).and_then(|run| run.strip_prefix(unit).map(|rest| rest.starts_with(':'))).unwrap_or(false)
