@@ -137,6 +137,11 @@ impl Running {
         show_progress(&self.job, &mut self.told, now);
     }
 
+    #[cfg(test)]
+    pub(super) fn pretend_silence(&mut self, time: Duration) {
+        self.told -= time;
+    }
+
     fn tell(&mut self) {
         let piece = std::mem::take(&mut self.untold);
         self.send(Event::Piece(piece));

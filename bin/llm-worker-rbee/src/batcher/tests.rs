@@ -10,10 +10,20 @@ use rbee_api::openai::Usage;
 use super::*;
 use crate::engine::Token;
 use crate::engine::toy::{self, ToyEngine, ToyTokenizer};
+use crate::job::EmbedJob;
+use crate::sampler::Sampling;
 
 struct World {
     batcher: Batcher<ToyEngine>,
     metrics: Arc<Metrics>,
+}
+
+#[derive(Debug, Default)]
+struct Answer {
+    text: String,
+    tokens: Vec<Token>,
+    logprobs: Vec<crate::logprobs::Logprobs>,
+    end: Option<Event>,
 }
 
 fn world(slots: usize, batch_tokens_max: usize) -> World {
@@ -27,12 +37,38 @@ fn letters(text: &str) -> Vec<Token> {
 }
 
 impl World {
-    fn submit(&mut self, prompt: &str, tokens_max: usize, stops: &[&str]) -> mpsc::Receiver<Event> {
-        let (job, receiver) = Job::new(letters(prompt), tokens_max);
-        let job = Job { stops: stops.iter().map(|stop| (*stop).to_owned()).collect(), ..job };
+    fn job(&self, prompt: &str, tokens_max: usize) -> (Job, mpsc::Receiver<Event>) {
+        Job::new(letters(prompt), tokens_max)
+    }
+
+    fn submit_job(&mut self, job: Job) {
         self.metrics.queue_depth.inc();
         self.batcher.handle(Command::Submit(job));
+    }
+
+    fn submit(&mut self, prompt: &str, tokens_max: usize, stops: &[&str]) -> mpsc::Receiver<Event> {
+        let (job, receiver) = self.job(prompt, tokens_max);
+        self.submit_job(Job { stops: stops.iter().map(|stop| (*stop).to_owned()).collect(), ..job });
         receiver
+    }
+
+    /// One answer of 12 tokens, changed as wanted, made alone.
+    fn answer(&mut self, prompt: &str, change: impl FnOnce(Job) -> Job) -> Answer {
+        let (job, mut receiver) = self.job(prompt, 12);
+        self.submit_job(change(job));
+        self.run_until_idle();
+        let mut answer = Answer::default();
+        while let Ok(event) = receiver.try_recv() {
+            match event {
+                Event::Piece(piece) => {
+                    answer.text.push_str(&piece.text);
+                    answer.tokens.extend(piece.tokens);
+                    answer.logprobs.extend(piece.logprobs);
+                }
+                other => answer.end = Some(other),
+            }
+        }
+        answer
     }
 
     fn run_until_idle(&mut self) {
@@ -198,13 +234,162 @@ fn a_client_that_does_not_read_stalls_nobody() {
     assert_eq!(drain(&mut other).0, toy::alone(&letters("b"), 20));
 }
 
+/// WORK-12.
 #[test]
-fn an_answer_taken_up_from_its_middle_goes_on_the_same() {
+fn an_answer_taken_up_after_any_token_is_the_same() {
+    let sampling = Sampling { temperature: 0.9, top_k: 0, top_p: 0.95, min_p: 0.0, seed: 3 };
+    for sampling in [Sampling::greedy(), sampling] {
+        let mut world = world(2, 4);
+        let whole = world.answer("hello", |job| Job { sampling, ..job });
+        assert_eq!(whole.tokens.len(), 12);
+        for k in 0..=12 {
+            let resumed = whole.tokens[..k].to_vec();
+            let again = world.answer("hello", |job| Job { sampling, resumed, ..job });
+            // The text begins again, the tokens go on.
+            assert_eq!((&again.text, &again.end), (&whole.text, &whole.end), "after {k}");
+            assert_eq!(again.tokens, whole.tokens[k..], "after {k}");
+        }
+    }
+}
+
+/// WORK-12.
+#[test]
+fn a_stop_string_that_began_elsewhere_still_ends_it() {
     let whole = toy::alone(&letters("hello"), 12);
+    let stops = vec![whole[4..8].to_owned()];
+    let mut world = world(1, 8);
+    let expected = world.answer("hello", |job| Job { stops: stops.clone(), ..job });
+    for k in 0..=expected.tokens.len() {
+        let resumed = expected.tokens[..k].to_vec();
+        let again = world.answer("hello", |job| Job { stops: stops.clone(), resumed, ..job });
+        assert_eq!((again.text, again.end), (expected.text.clone(), expected.end.clone()), "after {k}");
+    }
+}
+
+/// WORK-13.
+#[test]
+fn who_waits_or_is_read_hears_that_the_engine_works_and_only_after_a_batch() {
     let mut world = world(1, 4);
-    let mut rest = world.submit(&format!("hello{}", &whole[..5]), 7, &[]);
+    let mut jobs: Vec<_> = ["a", "b"].iter().map(|prompt| world.job(&prompt.repeat(40), 3)).collect();
+    jobs.iter_mut().for_each(|(job, _)| job.resumable = true);
+    let (jobs, mut receivers): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
+    jobs.into_iter().for_each(|job| world.submit_job(job));
+    let long_ago = std::time::Duration::from_secs(5);
+    let pretend_silence = |world: &mut World| {
+        world.batcher.queue.iter_mut().for_each(|waiting| waiting.told -= long_ago);
+        world.batcher.slots.iter_mut().flatten().for_each(|running| running.pretend_silence(long_ago));
+    };
+    world.batcher.step();
+    pretend_silence(&mut world);
+    world.batcher.step();
+    for receiver in &mut receivers {
+        assert_eq!(receiver.try_recv(), Ok(Event::Progress));
+        assert!(receiver.try_recv().is_err(), "twice in a moment");
+    }
+    // A sign that nobody took is not followed by another.
+    pretend_silence(&mut world);
+    world.batcher.step();
+    pretend_silence(&mut world);
+    world.batcher.step();
+    assert_eq!((receivers[0].len(), receivers[1].len()), (1, 1));
+    // An engine that fails is silent.
+    receivers.iter_mut().for_each(|receiver| _ = receiver.try_recv());
+    pretend_silence(&mut world);
+    world.batcher.engine.fail_next.store(true, Ordering::Relaxed);
+    world.batcher.step();
+    assert!(receivers[1].try_recv().is_err());
+}
+
+/// WORK-13.
+#[test]
+fn going_down_hands_over_what_can_go_on_elsewhere() {
+    let mut world = world(1, 8);
+    let (job, mut running) = world.job("a", 50);
+    world.submit_job(Job { resumable: true, ..job });
+    let (job, mut waiting) = world.job("b", 50);
+    world.submit_job(Job { resumable: true, ..job });
+    let mut plain = world.submit("c", 50, &[]);
+    world.batcher.step();
+    world.batcher.handle(Command::Abort(ApiError::new(ErrorCode::ShuttingDown, "x")));
+    assert_eq!(drain(&mut running).1, Some(Event::Handover));
+    assert_eq!(drain(&mut waiting).1, Some(Event::Handover));
+    assert!(matches!(drain(&mut plain).1, Some(Event::Failed(_))));
+    assert!(world.batcher.is_idle());
+}
+
+/// Only letters up to `m`, and at most so many.
+struct OnlyFirstHalf(usize);
+
+impl crate::job::Constraint for OnlyFirstHalf {
+    fn allows(&mut self, token: Token) -> bool {
+        self.0 > 0 && token.0 < 13
+    }
+
+    fn mask(&mut self, logits: &mut [f32]) {
+        let allowed = if self.0 > 0 { 13 } else { 0 };
+        logits[allowed..].fill(f32::NEG_INFINITY);
+    }
+
+    fn accept(&mut self, _token: Token) {
+        self.0 -= 1;
+    }
+}
+
+#[test]
+fn a_constraint_is_kept_and_ends_the_answer_where_nothing_is_allowed() {
+    let sampling = Sampling { temperature: 1.5, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 3 };
+    let constrained = |job| Job { sampling, constraint: Some(Box::new(OnlyFirstHalf(9))), ..job };
+    let mut world = world(1, 8);
+    let whole = world.answer("hello", constrained);
+    assert_eq!(whole.tokens.len(), 9);
+    assert!(whole.tokens.iter().all(|token| token.0 < 13), "{:?}", whole.tokens);
+    assert_eq!(whole.end, done(FinishReason::Stop, 5, 9));
+    for k in [1, 4, 9] {
+        let resumed = whole.tokens[..k].to_vec();
+        let again = world.answer("hello", |job| Job { resumed, ..constrained(job) });
+        assert_eq!((&again.text, &again.end), (&whole.text, &whole.end), "after {k}");
+    }
+}
+
+#[test]
+fn logprobs_come_one_a_token() {
+    let mut world = world(1, 8);
+    let answer = world.answer("hello", |job| Job { logprobs: Some(2), ..job });
+    let told: Vec<Token> = answer.logprobs.iter().map(|logprobs| logprobs.token).collect();
+    assert_eq!(told, answer.tokens);
+    assert!(answer.logprobs.iter().all(|logprobs| logprobs.top.len() == 2 && logprobs.top[0].0 == logprobs.token));
+}
+
+#[test]
+fn texts_become_vectors_of_length_one_beside_answers() {
+    let mut world = world(1, 4);
+    let mut answer = world.submit("abc", 10, &[]);
+    let (reply, mut vectors) = tokio::sync::oneshot::channel();
+    let inputs = vec![letters("aaaaaaab"), letters("c")];
+    world.batcher.handle(Command::Embed(EmbedJob { inputs, reply, place: None }));
     world.run_until_idle();
-    assert_eq!(drain(&mut rest).0, whole[5..]);
+    let vectors = vectors.try_recv().unwrap().unwrap();
+    assert_eq!(vectors.len(), 2);
+    assert!((vectors[0][0] - 7.0 / 50_f32.sqrt()).abs() < 1e-6, "{vectors:?}");
+    assert_eq!(vectors[1][2], 1.0);
+    assert_eq!(drain(&mut answer).0, toy::alone(&letters("abc"), 10));
+}
+
+#[test]
+fn vectors_that_fail_or_that_nobody_wants_hold_nobody_up() {
+    let mut world = world(1, 4);
+    let embed = |world: &mut World, text: &str| {
+        let (reply, vectors) = tokio::sync::oneshot::channel();
+        world.batcher.handle(Command::Embed(EmbedJob { inputs: vec![letters(text)], reply, place: None }));
+        vectors
+    };
+    let mut failing = embed(&mut world, "aaa");
+    drop(embed(&mut world, "bbb"));
+    let mut last = embed(&mut world, "ccc");
+    world.batcher.engine.fail_next.store(true, Ordering::Relaxed);
+    world.run_until_idle();
+    assert_eq!(failing.try_recv().unwrap().unwrap_err().code, ErrorCode::WorkerFailed);
+    assert_eq!(last.try_recv().unwrap().unwrap()[0][2], 1.0);
 }
 
 proptest! {

@@ -5,4 +5,5 @@
 mod answers;
 mod lifecycle;
 mod refusals;
+mod resume;
 mod worker;
