@@ -73,9 +73,14 @@ impl Home {
 
     /// Replaces the configuration.
     pub fn write_config(&self, rest: &str) {
+        self.write_config_with("", rest);
+    }
+
+    /// Replaces the configuration; the `[queen]` table has these lines too.
+    pub fn write_config_with(&self, queen_keys: &str, rest: &str) {
         let (queen, hive) = (self.queen_port, self.hive_port);
         let head = format!(
-            "role = \"master\"\n\n[queen]\nlisten = \"127.0.0.1:{queen}\"\n\n\
+            "role = \"master\"\n\n[queen]\nlisten = \"127.0.0.1:{queen}\"\n{queen_keys}\n\
              [hive]\nname = \"local\"\nlisten = \"127.0.0.1:{hive}\"\nqueen = \"http://127.0.0.1:{queen}\"\nports = \"0\"\n\n"
         );
         fs::write(self.path().join("rbee.toml"), head + rest).unwrap();

@@ -8,5 +8,6 @@ pub mod model;
 pub mod openai;
 pub mod ports;
 pub mod processes;
+pub mod random;
 pub mod wait;
 pub mod wire;

@@ -26,11 +26,14 @@ pub(crate) enum Command {
     Test,
     /// Run the end-to-end scenarios on the real model, as a table
     #[command(
-        after_help = "Examples:\n  cargo xtask e2e\n  cargo xtask e2e kill-hive     this scenario only\n  cargo xtask e2e help          the names"
+        after_help = "Examples:\n  cargo xtask e2e\n  cargo xtask e2e kill-hive     this scenario only\n  cargo xtask e2e help          the names\n  \
+            cargo xtask e2e clients       the clients people use: openai for Python and Node, LangChain\n  \
+            cargo xtask e2e chaos --seconds 60 --seed 7    streams while everything below them is killed"
     )]
     E2e {
-        /// Run the scenarios whose name contains this
-        scenario: Option<String>,
+        /// Run the scenarios whose name contains this; or `clients`, or `chaos` with its flags
+        #[arg(value_name = "SCENARIO", trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
     },
     /// Play simulated worlds around the supervision core
     #[command(after_help = "Examples:\n  cargo xtask sim                      100,000 worlds\n  \

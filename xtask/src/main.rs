@@ -5,6 +5,7 @@ mod build;
 mod child;
 mod ci;
 mod cli;
+mod node;
 mod paths;
 mod python;
 mod say;
@@ -36,7 +37,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Up => up::up(&paths),
         Command::Test => suites::test(&paths),
-        Command::E2e { scenario } => suites::e2e(&paths, scenario.as_deref()),
+        Command::E2e { words } => suites::e2e(&paths, words),
         Command::Sim { count, mutants: true, .. } => suites::mutants(&paths, *count),
         Command::Sim { seed, count, .. } => suites::sim(&paths, *seed, *count),
         Command::Bench { name, arguments } => bench::bench(&paths, name, arguments),

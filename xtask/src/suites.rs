@@ -8,10 +8,12 @@ use crate::build::{build, cargo};
 use crate::paths::Paths;
 use crate::python::Environment;
 use crate::tools::Tools;
-use crate::{child, say};
+use crate::{child, node, say};
 
-/// The client the end-to-end tests use.
-const OPENAI_CLIENT: [&str; 1] = ["openai==3.54.0"];
+/// The clients the end-to-end tests use: versions that fit each other.
+const CLIENTS: [&str; 3] = ["openai==3.54.0", "langchain-openai==1.7.3", "langchain-core==1.7.2"];
+/// A short chaos: every kind of deed has its turn.
+const CHAOS_SECONDS: &str = "20";
 
 /// What a suite needs built.
 #[derive(Clone, Copy)]
@@ -40,14 +42,17 @@ impl Surroundings {
         let binaries = paths.binaries(release);
         let model = fetch_model(paths, release)?;
         let environment = Environment::at(&paths.python())?;
-        environment.install("openai client (pip install)", &OPENAI_CLIENT, &paths.log("python"))?;
-        Ok(Self {
-            variables: vec![
-                ("RBEE_BIN_DIR", binaries.display().to_string()),
-                ("RBEE_TEST_MODEL", model),
-                ("RBEE_TEST_PYTHON", environment.python().display().to_string()),
-            ],
-        })
+        environment.install("Python clients (pip install)", &CLIENTS, &paths.log("python"))?;
+        let mut variables = vec![
+            ("RBEE_BIN_DIR", binaries.display().to_string()),
+            ("RBEE_TEST_MODEL", model),
+            ("RBEE_TEST_PYTHON", environment.python().display().to_string()),
+        ];
+        if let Some(node) = node::bring(paths) {
+            variables.push(("RBEE_TEST_NODE", node.program.display().to_string()));
+            variables.push(("RBEE_TEST_NODE_MODULES", node.modules.display().to_string()));
+        }
+        Ok(Self { variables })
     }
 
     fn apply(&self, command: &mut Command) {
@@ -92,7 +97,14 @@ pub(crate) fn test(paths: &Paths) -> Result<()> {
         tests.args(["test", "--workspace", "--no-fail-fast"]);
         run("tests", tests);
     }
-    run("end to end, on the real model", Command::new(paths.binaries(false).join("e2e")));
+    let e2e = |words: &[&str]| {
+        let mut e2e = Command::new(paths.binaries(false).join("e2e"));
+        e2e.args(words);
+        e2e
+    };
+    run("end to end, on the real model", e2e(&[]));
+    run("end to end, with the clients people use", e2e(&["clients"]));
+    run("end to end, in chaos", e2e(&["chaos", "--seconds", CHAOS_SECONDS]));
     if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join("; ")) }
 }
 
@@ -100,11 +112,11 @@ fn has_nextest() -> bool {
     child::succeeds(Command::new("cargo").args(["nextest", "--version"]))
 }
 
-pub(crate) fn e2e(paths: &Paths, scenario: Option<&str>) -> Result<()> {
+pub(crate) fn e2e(paths: &Paths, words: &[String]) -> Result<()> {
     let tools = Tools::bring(paths)?;
     let surroundings = Surroundings::bring(paths, &tools, Built::Binaries)?;
     let mut e2e = Command::new(paths.binaries(false).join("e2e"));
-    e2e.args(scenario);
+    e2e.args(words);
     surroundings.apply(&mut e2e);
     child::shown(&mut e2e)
 }

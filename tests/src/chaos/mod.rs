@@ -12,7 +12,6 @@
 mod hive;
 mod lines;
 mod look;
-mod random;
 mod work;
 
 use std::collections::BTreeMap;
@@ -23,9 +22,9 @@ use anyhow::{Context, Result, ensure};
 
 use crate::home::Home;
 use crate::processes;
+use crate::random::Random;
 use hive::Hive;
 use look::{Look, Steady};
-use random::Random;
 
 /// How long the hive is killed after its start at most where it shall not get ready.
 const BEFORE_READY_US: u64 = 40_000;

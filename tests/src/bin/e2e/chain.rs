@@ -49,6 +49,15 @@ impl<'h> Chain<'h> {
         wait::until(what, BACK_WITHIN, || pids_of(&self.home.status()).filter(|pids| good(pids)))
     }
 
+    /// Waits until every replica runs, however many there are.
+    pub fn settled(&self) {
+        wait::until("every replica to run", BACK_WITHIN, || {
+            let status = self.home.status();
+            let workers = status["hives"][0]["workers"].as_array()?;
+            workers.iter().all(|worker| worker["phase"] == "running").then_some(())
+        });
+    }
+
     /// keeper's words must succeed.
     pub fn keeper(&self, words: &[&str]) -> Result<String> {
         let output = self.home.keeper(words).output()?;

@@ -1,7 +1,10 @@
-//! End to end on the real model: `e2e [PART_OF_A_NAME]`. One chain in a home of its own; a table, each line asserted.
+//! End to end on the real model: `e2e [PART_OF_A_NAME | clients | chaos]`. One chain in a home of its own; a table, each
+//! line asserted.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
 mod chain;
+mod chaos;
+mod clients;
 mod scenarios;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use clap::Parser as _;
 use rbee_tests::{home::Home, model};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,24 +22,40 @@ use scenarios::SCENARIOS;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode> {
-    let wanted = std::env::args().nth(1).unwrap_or_default();
+    let mut words = std::env::args().skip(1);
+    let wanted = words.next().unwrap_or_default();
     if matches!(wanted.as_str(), "help" | "--help" | "-h") {
-        println!("usage: cargo xtask e2e [PART_OF_A_NAME]\n\nscenarios:");
+        println!("usage: cargo xtask e2e [PART_OF_A_NAME | clients | chaos [--seconds N] [--seed N]]\n\nscenarios:");
         SCENARIOS.iter().for_each(|scenario| println!("  {:<16} {}", scenario.name, scenario.claim));
+        println!("  {:<16} the clients people use: Python, Node, LangChain", "clients");
+        println!("  {:<16} 64 streams while everything below them is killed; all complete, none differs", "chaos");
         return Ok(ExitCode::SUCCESS);
     }
-    ensure!(
-        SCENARIOS.iter().any(|s| s.name.contains(&wanted)),
-        "no scenario is called '{wanted}'; `e2e help` lists them"
-    );
     let model = model::file().context("the end-to-end scenarios need the real model")?;
-    let home = Arc::new(Home::with_config(&chain::config(&model)));
+    let home = Arc::new(Home::empty());
+    let run: Box<dyn FnOnce(&Home) -> bool + Send> = match wanted.as_str() {
+        "chaos" => {
+            let options = chaos::Options::parse_from(std::iter::once("chaos".to_owned()).chain(words));
+            home.write_config_with(chaos::QUEEN_KEYS, &chaos::config(&model));
+            Box::new(move |home| chaos::run(home, &options))
+        }
+        "clients" => {
+            home.write_config(&clients::config(&model));
+            Box::new(clients::run)
+        }
+        _ => {
+            let known = SCENARIOS.iter().any(|scenario| scenario.name.contains(&wanted));
+            ensure!(known, "no scenario is called '{wanted}'; `e2e help` lists them");
+            home.write_config(&chain::config(&model));
+            Box::new(move |home| scenarios(home, &wanted))
+        }
+    };
 
     // What is started here outlives us by design: a signal must not leave it behind.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let run = tokio::task::spawn_blocking({
         let home = Arc::clone(&home);
-        move || run(&home, &wanted)
+        move || run(&home)
     });
     let failed = tokio::select! {
         failed = run => failed?,
@@ -46,7 +66,7 @@ async fn main() -> Result<ExitCode> {
 }
 
 /// Runs what is wanted, and prints it. Whether anything failed.
-fn run(home: &Home, wanted: &str) -> bool {
+fn scenarios(home: &Home, wanted: &str) -> bool {
     let started = Instant::now();
     let mut chain = Chain::new(home);
     let (mut passed, mut failed, mut left_out) = (0, 0, 0);

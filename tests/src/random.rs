@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+/// A sequence of them.
 pub struct Random(u64);
 
 impl Random {
+    /// The sequence of a seed.
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    /// The next number.
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -17,16 +20,19 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    /// True once in so many times.
     pub fn one_in(&mut self, count: u64) -> bool {
-        self.next().is_multiple_of(count)
+        self.draw().is_multiple_of(count)
     }
 
+    /// A time.
     pub fn up_to(&mut self, micros: u64) -> Duration {
-        Duration::from_micros(self.next() % (micros + 1))
+        Duration::from_micros(self.draw() % (micros + 1))
     }
 
+    /// One of them.
     pub fn pick<'t>(&mut self, words: &[&'t str]) -> &'t str {
-        let at = self.next() % words.len() as u64;
+        let at = self.draw() % words.len() as u64;
         words.get(usize::try_from(at).unwrap_or(0)).copied().unwrap_or_default()
     }
 }

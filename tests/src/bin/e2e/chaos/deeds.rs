@@ -1,0 +1,140 @@
+//! What is done to the chain beside the killing: one deed after the other, in turn, with pauses from the seed.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rbee_tests::home::Home;
+use rbee_tests::processes;
+use rbee_tests::random::Random;
+use rbee_tests::{home, model};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Between two deeds.
+const PAUSE_MIN: Duration = Duration::from_millis(300);
+const PAUSE_MORE_US: u64 = 1_500_000;
+/// Why a verb failed, as far as a table has room for it.
+const REASON_CHARS_MAX: usize = 140;
+
+/// One kind of deed.
+struct Deed {
+    name: &'static str,
+    act: Act,
+}
+
+enum Act {
+    Freeze,
+    KillHive,
+    /// Words for keeper, one command after the other.
+    Keeper(&'static [&'static [&'static str]]),
+}
+
+const DEEDS: [Deed; 8] = [
+    Deed { name: "SIGSTOP to a worker", act: Act::Freeze },
+    Deed { name: "SIGKILL to the hive", act: Act::KillHive },
+    Deed { name: "queen reload", act: Act::Keeper(&[&["queen", "reload"]]) },
+    Deed { name: "worker restart --rolling", act: Act::Keeper(&[&["worker", "restart", model::NAME, "--rolling"]]) },
+    Deed { name: "queen upgrade", act: Act::Keeper(&[&["queen", "upgrade"]]) },
+    Deed {
+        name: "hive drain, undrain",
+        act: Act::Keeper(&[&["hive", "drain", "local"], &["hive", "undrain", "local"]]),
+    },
+    Deed { name: "hive upgrade", act: Act::Keeper(&[&["hive", "upgrade", "local"]]) },
+    Deed { name: "worker restart NAME/1", act: Act::Keeper(&[&["worker", "restart", "smollm2/1"]]) },
+];
+
+/// How often a deed was done, and how it failed.
+#[derive(Default)]
+pub struct Done {
+    pub name: &'static str,
+    pub times: u32,
+    pub failed: Vec<String>,
+    /// This keeper cannot do it.
+    pub missing: Option<String>,
+}
+
+pub struct Deeds<'h> {
+    home: &'h Home,
+    random: Random,
+}
+
+impl<'h> Deeds<'h> {
+    pub fn new(home: &'h Home, random: Random) -> Self {
+        Self { home, random }
+    }
+
+    /// One after the other until it is over.
+    pub fn until(mut self, over: &AtomicBool) -> Vec<Done> {
+        let mut done: Vec<Done> =
+            DEEDS.iter().map(|deed| Done { name: deed.name, missing: self.missing(deed), ..Done::default() }).collect();
+        for at in (0..DEEDS.len()).cycle() {
+            if done[at].missing.is_some() {
+                continue;
+            }
+            thread::park_timeout(PAUSE_MIN + self.random.up_to(PAUSE_MORE_US));
+            if over.load(Ordering::SeqCst) {
+                break;
+            }
+            done[at].times += 1;
+            if let Err(reason) = self.act(&DEEDS[at].act) {
+                done[at].failed.push(reason);
+            }
+        }
+        done
+    }
+
+    /// What a keeper without the verb says of it.
+    fn missing(&self, deed: &Deed) -> Option<String> {
+        let Act::Keeper(commands) = &deed.act else { return None };
+        let words = commands.first()?;
+        let output = self.home.keeper(words).arg("--help").output().ok()?;
+        (!output.status.success()).then(|| format!("rbee-keeper has no `{}`", words.join(" ")))
+    }
+
+    fn act(&mut self, act: &Act) -> Result<(), String> {
+        match act {
+            Act::Freeze => send_to_one(self.home, &mut self.random, Signal::STOP).then_some(()).ok_or_else(nobody),
+            Act::KillHive => {
+                let hives = pids_of(self.home, "rbee-hive");
+                let killed = hives.first().is_some_and(|pid| processes::send(*pid, Signal::KILL));
+                killed.then_some(()).ok_or_else(nobody)
+            }
+            Act::Keeper(commands) => commands.iter().try_for_each(|words| self.keeper(words)),
+        }
+    }
+
+    fn keeper(&self, words: &[&str]) -> Result<(), String> {
+        let output = self.home.keeper(words).arg("--json").output().map_err(|error| error.to_string())?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let message = said["error"]["message"].as_str().unwrap_or("no document");
+        let reason: String = message.chars().take(REASON_CHARS_MAX).collect();
+        Err(format!("{} ({reason})", output.status))
+    }
+}
+
+fn nobody() -> String {
+    "nobody was there".to_owned()
+}
+
+/// SIGKILL to one worker; false when none ran.
+pub fn kill_a_worker(home: &Home, random: &mut Random) -> bool {
+    send_to_one(home, random, Signal::KILL)
+}
+
+fn send_to_one(home: &Home, random: &mut Random, signal: Signal) -> bool {
+    let workers = pids_of(home, "llm-worker-rbee");
+    let count = u64::try_from(workers.len()).unwrap_or(0);
+    let victim = usize::try_from(random.draw() % count.max(1)).unwrap_or(0);
+    workers.get(victim).is_some_and(|pid| processes::send(*pid, signal))
+}
+
+/// Processes of a program of ours. Found in the process table: the status knows only those that queen knows.
+fn pids_of(home: &Home, program: &str) -> Vec<u32> {
+    let path = home::binary(program).display().to_string();
+    let all = home.processes().into_iter();
+    all.filter(|process| process.command.split(' ').next() == Some(&path)).map(|process| process.pid).collect()
+}
