@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rbee_api::{Desired, ModelSpec, ReplicaId, WorkerAssignment, WorkerSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::placement::{self, Candidate, Placement};
+use crate::placement::{self, Candidate, Placement, Standing};
+use crate::rolling::{Rolling, Step};
 
 /// Replicas a worker may have; more is a slip of the finger.
 pub const REPLICAS_MAX: u32 = 256;
@@ -26,6 +28,17 @@ pub struct Wish {
     pub replicas: u32,
     /// Whether it runs without being asked.
     pub auto_start: bool,
+    /// When it is loaded, where that depends on its use.
+    pub on_demand: Option<OnDemand>,
+}
+
+/// A worker that is there only while it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnDemand {
+    /// Unloaded when unused for so long.
+    pub idle_ttl: Duration,
+    /// Loaded before the first request.
+    pub from_start: bool,
 }
 
 /// Every worker of the config, by name.
@@ -42,6 +55,54 @@ pub struct Orders {
     pub retry_generation: u64,
     /// Number of the last retry that also forgets the restarts counted.
     pub forced_generation: u64,
+    /// Number of the last restart that drops what was kept.
+    pub clean_generation: u64,
+    /// It gets no new work.
+    pub draining: bool,
+}
+
+/// Whether a worker that is loaded on demand is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Load {
+    /// It shall run.
+    Loaded,
+    /// It gets nothing new; it goes if nothing is in flight.
+    Leaving,
+    /// It shall not run until it is needed.
+    Unloaded,
+}
+
+/// A replica on its way from one hive to another: the old place is kept until the new one is ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// Which replica.
+    pub id: ReplicaId,
+    /// The hive that it leaves.
+    pub from: String,
+}
+
+/// What queen does by and by, besides what is ordered of single replicas; it survives her.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Upkeep {
+    /// Hives that get no new work.
+    pub drained_hives: BTreeSet<String>,
+    /// Workers that are loaded on demand, by name; absent: as at the start.
+    pub loads: BTreeMap<String, Load>,
+    /// Rolling restarts, by worker; the last one stays here when it is over.
+    pub rolling: BTreeMap<String, Rolling>,
+    /// Replicas that leave a drained hive.
+    pub moves: Vec<Move>,
+}
+
+/// Why a replica gets no new work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Draining {
+    /// By order: it gets nothing, even if nobody else can take it.
+    Ordered,
+    /// Another one is there for it, or comes: where none is, it goes on.
+    Relieved,
 }
 
 /// A hive that has been seen, and what it shall run.
@@ -76,6 +137,8 @@ pub struct DesiredState {
     pub placement: Placement,
     /// Every hive ever seen.
     pub hives: BTreeMap<String, HiveRecord>,
+    /// What goes on.
+    pub upkeep: Upkeep,
 }
 
 impl DesiredState {
@@ -89,6 +152,7 @@ impl DesiredState {
             orders: BTreeMap::new(),
             placement: Placement::new(),
             hives: BTreeMap::new(),
+            upkeep: Upkeep::default(),
         }
     }
 
@@ -104,32 +168,120 @@ impl DesiredState {
         wishes
             .iter()
             .flat_map(|(name, wish)| {
-                (0..self.replicas(name, wish)).map(|replica| ReplicaId { name: name.clone(), replica })
+                let surge = u32::from(self.rolling(name).is_some());
+                (0..self.replicas(name, wish) + surge).map(|replica| ReplicaId { name: name.clone(), replica })
             })
             .collect()
+    }
+
+    /// The rolling restart of a worker that goes on.
+    #[must_use]
+    pub fn rolling(&self, name: &str) -> Option<&Rolling> {
+        self.upkeep.rolling.get(name).filter(|rolling| rolling.is_active())
+    }
+
+    /// Whether a worker is loaded; one that is not loaded on demand always is.
+    #[must_use]
+    pub fn load(&self, name: &str, wish: &Wish) -> Load {
+        let Some(on_demand) = wish.on_demand else { return Load::Loaded };
+        let at_start = if on_demand.from_start { Load::Loaded } else { Load::Unloaded };
+        self.upkeep.loads.get(name).copied().unwrap_or(at_start)
+    }
+
+    /// Whether somebody wants the replica down by order: then no request brings it up.
+    #[must_use]
+    pub fn is_held_down(&self, id: &ReplicaId, wish: &Wish) -> bool {
+        self.ordered(id, wish) != Desired::Running
+    }
+
+    /// Why a replica gets no new work on a hive, if it does not.
+    #[must_use]
+    pub fn draining(&self, hive: &str, id: &ReplicaId) -> Option<Draining> {
+        if self.orders.get(id).is_some_and(|orders| orders.draining) {
+            return Some(Draining::Ordered);
+        }
+        let leaves = self.upkeep.moves.iter().any(|leaving| leaving.id == *id && leaving.from == hive);
+        let rolled = self.rolling(&id.name).is_some_and(|rolling| rolling.drains(id.replica));
+        if leaves || rolled {
+            return Some(Draining::Relieved);
+        }
+        // A request that comes meanwhile calls the unloading off.
+        let unloading = self.upkeep.loads.get(&id.name) == Some(&Load::Leaving);
+        (unloading || self.upkeep.drained_hives.contains(hive)).then_some(Draining::Ordered)
+    }
+
+    fn ordered(&self, id: &ReplicaId, wish: &Wish) -> Desired {
+        let by_hand = self.orders.get(id).and_then(|orders| orders.desired);
+        by_hand.unwrap_or(by_itself(wish))
     }
 
     /// What a replica shall be.
     #[must_use]
     pub fn desired(&self, id: &ReplicaId, wish: &Wish) -> Desired {
-        let by_hand = self.orders.get(id).and_then(|orders| orders.desired);
-        by_hand.unwrap_or(by_itself(wish))
+        match self.rolling(&id.name) {
+            Some(rolling) if rolling.replicas == id.replica => return Desired::Running,
+            _ => {}
+        }
+        match self.ordered(id, wish) {
+            Desired::Running if self.load(&id.name, wish) == Load::Unloaded => Desired::Stopped,
+            ordered => ordered,
+        }
     }
 
     /// Orders a replica to be so; whether that is a change.
     pub fn order(&mut self, id: &ReplicaId, wish: &Wish, desired: Desired) -> bool {
-        if self.desired(id, wish) == desired {
-            return false;
+        let loaded = desired == Desired::Running && self.set_load(&id.name, wish, Load::Loaded);
+        if self.ordered(id, wish) == desired {
+            return loaded;
         }
         let orders = self.orders.entry(id.clone()).or_default();
         orders.desired = (desired != by_itself(wish)).then_some(desired);
         true
     }
 
-    /// Orders one restart.
-    pub fn order_restart(&mut self, id: &ReplicaId) {
+    /// Loads or unloads a worker; whether that is a change. Nothing of one that is not loaded on demand.
+    pub fn set_load(&mut self, name: &str, wish: &Wish, load: Load) -> bool {
+        if wish.on_demand.is_none() || self.load(name, wish) == load {
+            return false;
+        }
+        self.upkeep.loads.insert(name.to_owned(), load);
+        true
+    }
+
+    /// Gives a replica no new work, or work again; whether that is a change.
+    pub fn order_drain(&mut self, id: &ReplicaId, draining: bool) -> bool {
+        if self.orders.get(id).is_some_and(|orders| orders.draining) == draining {
+            return false;
+        }
+        self.orders.entry(id.clone()).or_default().draining = draining;
+        true
+    }
+
+    /// Orders one restart; with `clean`, one that drops what was kept.
+    pub fn order_restart(&mut self, id: &ReplicaId, clean: bool) {
         self.counter += 1;
-        self.orders.entry(id.clone()).or_default().restart_generation = self.counter;
+        let orders = self.orders.entry(id.clone()).or_default();
+        orders.restart_generation = self.counter;
+        if clean {
+            orders.clean_generation = self.counter;
+        }
+    }
+
+    /// Takes a step of a rolling restart.
+    pub fn roll(&mut self, name: &str, step: Step) {
+        let Some(rolling) = self.upkeep.rolling.get_mut(name) else { return };
+        let clean = rolling.clean;
+        rolling.step = step.clone();
+        if let Step::Restart(replica) = step {
+            self.order_restart(&ReplicaId { name: name.to_owned(), replica }, clean);
+        }
+    }
+
+    /// Ends a rolling restart that a later order leaves no sense to.
+    pub fn stop_rolling(&mut self, name: &str, why: &str) {
+        if let Some(rolling) = self.upkeep.rolling.get_mut(name).filter(|rolling| rolling.is_active()) {
+            rolling.step = Step::Ended { why: Some(why.to_owned()) };
+        }
     }
 
     /// Orders one more try; with `force`, one that forgets the restarts counted so far.
@@ -157,17 +309,22 @@ impl DesiredState {
 
     /// Places everything and renews the assignments whose content changes by it.
     pub fn replan(&mut self, wishes: &Wishes, candidates: &[Candidate]) {
+        self.tidy_upkeep(wishes);
         let wanted = self.wanted(wishes);
         // What is ordered about a replica ends with the replica: scaled up again it is a new one.
         self.orders.retain(|id, _| wanted.contains(id));
         let needs = wishes.iter().map(|(name, wish)| (name.as_str(), wish.spec.depends_on.as_slice()));
-        self.placement = placement::plan(&wanted, candidates, &self.placement, &placement::groups(needs));
+        let placement = placement::plan(&wanted, candidates, &self.placement, &placement::groups(needs));
+        self.note_moves(&placement, wishes, candidates);
+        self.placement = placement;
         let mut workers: BTreeMap<String, Vec<WorkerAssignment>> = BTreeMap::new();
-        for (id, hive) in &self.placement {
+        let leaving = self.upkeep.moves.iter().map(|leaving| (&leaving.id, &leaving.from));
+        for (id, hive) in self.placement.iter().chain(leaving) {
             if let Some(wish) = wishes.get(&id.name) {
                 workers.entry(hive.clone()).or_default().push(self.assignment_of(id, wish));
             }
         }
+        workers.values_mut().for_each(|workers| workers.sort_by(|a, b| a.id.cmp(&b.id)));
         for (name, hive) in &mut self.hives {
             let assigned = workers.remove(name).unwrap_or_default();
             if hive.workers != assigned || hive.generation == 0 {
@@ -176,6 +333,41 @@ impl DesiredState {
                 hive.workers = assigned;
             }
         }
+    }
+
+    /// What goes on about workers that are not what they were.
+    fn tidy_upkeep(&mut self, wishes: &Wishes) {
+        let mut upkeep = std::mem::take(&mut self.upkeep);
+        upkeep.loads.retain(|name, _| wishes.get(name).is_some_and(|wish| wish.on_demand.is_some()));
+        upkeep.rolling.retain(|name, _| wishes.contains_key(name));
+        for (name, rolling) in upkeep.rolling.iter_mut().filter(|(_, rolling)| rolling.is_active()) {
+            if wishes.get(name).is_some_and(|wish| self.replicas(name, wish) != rolling.replicas) {
+                rolling.step = Step::Ended { why: Some("it has another number of replicas now".to_owned()) };
+            }
+        }
+        self.upkeep = upkeep;
+    }
+
+    /// A replica that runs and goes elsewhere because its hive is drained is kept there until it is ready at its new place.
+    fn note_moves(&mut self, next: &Placement, wishes: &Wishes, candidates: &[Candidate]) {
+        let drained = |hive: &str| {
+            candidates.iter().any(|candidate| candidate.name == hive && candidate.standing == Standing::Drained)
+        };
+        let moved = next.iter().filter_map(|(id, to)| Some((id, self.placement.get(id).filter(|from| *from != to)?)));
+        let fresh: Vec<Move> = moved
+            .filter(|(_, from)| drained(from))
+            .map(|(id, from)| Move { id: id.clone(), from: from.clone() })
+            .collect();
+        let known = |hive: &str| {
+            candidates.iter().any(|candidate| candidate.name == hive && candidate.standing != Standing::Gone)
+        };
+        let runs = |id: &ReplicaId| wishes.get(&id.name).is_some_and(|wish| self.desired(id, wish) == Desired::Running);
+        let overtaken = |old: &Move| fresh.iter().any(|new| new.id == old.id);
+        let older = self.upkeep.moves.iter().filter(|old| !overtaken(old)).cloned();
+        let mut moves: Vec<Move> = older.chain(fresh.iter().cloned()).collect();
+        moves.retain(|Move { id, from }| next.get(id).is_some_and(|home| home != from) && known(from) && runs(id));
+        moves.sort_by(|a, b| a.id.cmp(&b.id));
+        self.upkeep.moves = moves;
     }
 
     fn assignment_of(&self, id: &ReplicaId, wish: &Wish) -> WorkerAssignment {
@@ -188,6 +380,7 @@ impl DesiredState {
             restart_generation: orders.restart_generation,
             retry_generation: orders.retry_generation,
             forced_generation: orders.forced_generation,
+            clean_generation: orders.clean_generation,
         }
     }
 
@@ -200,7 +393,8 @@ impl DesiredState {
 }
 
 const fn by_itself(wish: &Wish) -> Desired {
-    if wish.auto_start { Desired::Running } else { Desired::Stopped }
+    // What is loaded on demand is wanted, and loaded when it is needed.
+    if wish.auto_start || wish.on_demand.is_some() { Desired::Running } else { Desired::Stopped }
 }
 
 #[cfg(test)]
@@ -209,7 +403,6 @@ pub(crate) mod tests {
     use rbee_api::assignment::{Engine, LimitsSpec, LogSpec, RestartSpec};
 
     use super::*;
-    use crate::placement::Standing;
 
     /// A worker that could be run, were there a hive.
     pub(crate) fn wish(replicas: u32) -> Wish {
@@ -220,6 +413,7 @@ pub(crate) mod tests {
                 working_dir: None,
                 pid_file: None,
                 start_timeout_ms: 1000,
+                start_timeout_grows: false,
                 stop_timeout_ms: 1000,
                 stop_signal: "TERM".into(),
                 ready: "started".into(),
@@ -243,6 +437,7 @@ pub(crate) mod tests {
             model: Some(ModelSpec { name: "m".into(), source: "file:/m.gguf".into(), sha256: None }),
             replicas,
             auto_start: true,
+            on_demand: None,
         }
     }
 
@@ -308,7 +503,7 @@ pub(crate) mod tests {
         let wishes = Wishes::from([("w".into(), wish(2))]);
         let mut state = fleet_of(&["a"]);
         let id = ReplicaId { name: "w".into(), replica: 1 };
-        state.order_restart(&id);
+        state.order_restart(&id, false);
         let first = state.orders[&id].restart_generation;
         state.order(&id, &wishes["w"], Desired::Stopped);
         for replicas in [1, 2] {
@@ -316,7 +511,7 @@ pub(crate) mod tests {
             state.replan(&wishes, &[open("a")]);
         }
         assert_eq!(state.desired(&id, &wishes["w"]), Desired::Running);
-        state.order_restart(&id);
+        state.order_restart(&id, false);
         assert!(state.orders[&id].restart_generation > first, "a hive that missed it all still sees a newer number");
     }
 
@@ -343,7 +538,7 @@ pub(crate) mod tests {
                 match what {
                     0 => drop(state.order(&id, &wishes["w"], Desired::Stopped)),
                     1 => drop(state.order(&id, &wishes["w"], Desired::Running)),
-                    2 => state.order_restart(&id),
+                    2 => state.order_restart(&id, false),
                     3 => drop(state.scale("w", &wishes["w"], replica)),
                     _ => {}
                 }

@@ -130,6 +130,11 @@ impl Fleet {
         &self.wishes
     }
 
+    /// Puts another configuration in place of the one that holds, which is returned.
+    pub fn exchange_wishes(&mut self, wishes: Arc<Wishes>) -> Arc<Wishes> {
+        std::mem::replace(&mut self.wishes, wishes)
+    }
+
     /// Takes in what a hive says. A refused heartbeat changes nothing.
     ///
     /// # Errors
@@ -175,9 +180,10 @@ impl Fleet {
             .map(|(name, seen)| Candidate {
                 name: name.clone(),
                 standing: match seen.lease.state(now.at) {
+                    LeaseState::Lost => Standing::Gone,
+                    _ if base.upkeep.drained_hives.contains(name) => Standing::Drained,
                     LeaseState::Alive => Standing::Open,
                     LeaseState::Suspect => Standing::Holding,
-                    LeaseState::Lost => Standing::Gone,
                 },
                 cores: base.hives.get(name).map_or(1, |record| record.cores),
             })

@@ -10,6 +10,7 @@
 //!                                     └─▶ worker
 //! ```
 
+pub mod activity;
 pub mod api;
 pub mod cli;
 pub mod desired;
@@ -23,7 +24,9 @@ pub mod orders;
 pub mod placement;
 pub mod queen;
 pub mod registry;
+pub mod rolling;
 pub mod routes;
 pub mod settle;
 pub mod stopping;
 pub mod store;
+pub mod upkeep;

@@ -57,7 +57,7 @@ async fn start(run: Run, env: &Env) -> anyhow::Result<()> {
     let flags = Overrides { config: run.config, ..Overrides::default() };
     let loaded = Settings::resolve(&flags, env, dirs.config_file()).load()?;
     for key in loaded.config.not_in_force() {
-        tracing::warn!(key = key.key, "this key has no effect in this version");
+        tracing::warn!(key = key.key, "this key has no effect here");
     }
     dirs.create()?;
     let token = Token::find_or_create(env.rbee_token.as_deref(), &dirs.token_file())?;

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use rbee_api::{ApiError, Desired, ErrorCode, Phase, ReplicaId, Verb, VerbRequest, WorkerRef, WorkerStatus};
 
-use crate::desired::{DesiredState, REPLICAS_MAX, Wish, Wishes};
+use crate::desired::{DesiredState, Load, REPLICAS_MAX, Wish, Wishes};
 use crate::fleet::View;
+use crate::rolling::{Rolling, Step};
 
-/// Something ordered by hand.
+/// Something ordered, by hand or by queen's own upkeep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     /// A verb on the workers named.
@@ -26,6 +27,43 @@ pub enum Order {
         /// How many.
         replicas: u32,
     },
+    /// No new work for a hive, or work again.
+    DrainHive {
+        /// Which.
+        hive: String,
+        /// Whether it is drained.
+        drain: bool,
+    },
+    /// Requests wait for a model: whoever serves it on demand is loaded.
+    LoadModel {
+        /// Its name.
+        model: String,
+    },
+    /// A worker that nobody uses goes, step by step; only from the step before.
+    Unload {
+        /// Which worker.
+        name: String,
+        /// What it was.
+        from: Load,
+        /// What it is to be.
+        to: Load,
+    },
+    /// A step of a rolling restart; only from the step before.
+    Roll {
+        /// Of which worker.
+        name: String,
+        /// What it was.
+        from: Rolling,
+        /// What comes.
+        to: Step,
+    },
+    /// A replica is at home at its new place: the old one may go.
+    Moved {
+        /// Which replica.
+        id: ReplicaId,
+        /// The hive it leaves.
+        from: String,
+    },
 }
 
 /// What shall come of a replica.
@@ -37,6 +75,8 @@ pub enum Goal {
     Down,
     /// Is not there any more.
     Gone,
+    /// Whatever it does now.
+    AsItIs,
 }
 
 /// A replica that an answer waits for.
@@ -61,6 +101,17 @@ pub struct Ordered {
     pub targets: Vec<Target>,
     /// The counter when the order was in force: a hive that has applied this has heard of it.
     pub since: u64,
+    /// The rolling restart to wait for.
+    pub rolling: Option<Awaited>,
+}
+
+/// A rolling restart that an answer waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Awaited {
+    /// Of which worker.
+    pub name: String,
+    /// Its number.
+    pub number: u64,
 }
 
 /// Puts an order into `state`.
@@ -68,43 +119,173 @@ pub struct Ordered {
 /// # Errors
 /// No such worker, replica or hive; parameters that make no sense.
 pub fn apply(order: &Order, view: &View, state: &mut DesiredState) -> Result<Ordered, ApiError> {
+    let mut rolling = None;
     let (changed, targets) = match order {
-        Order::Verb { target, verb, request } => {
-            check_request(*verb, request)?;
-            let wish = wish(&view.wishes, &target.name)?;
-            let ids = matching(target, wish, view)?;
-            let mut changed = matches!(verb, Verb::Start | Verb::Restart | Verb::Retry)
-                && start_needed(&target.name, &view.wishes, state);
-            for id in &ids {
-                changed |= apply_verb(*verb, request, id, wish, view, state);
-            }
-            let goal = match verb {
-                Verb::Stop | Verb::Kill => Goal::Down,
-                Verb::Start | Verb::Restart | Verb::Retry => Goal::Up,
-            };
-            (changed, ids.into_iter().map(|id| (id, goal)).collect())
+        Order::Verb { target, verb: Verb::Restart, request } if request.rolling => {
+            check_request(Verb::Restart, request)?;
+            let (awaited, goals) = roll(target, request.clean, view, state)?;
+            rolling = awaited;
+            (rolling.is_some(), goals)
         }
-        Order::Scale { name, replicas } => scale(name, *replicas, &view.wishes, state)?,
+        Order::Verb { target, verb, request } => verb_on(target, *verb, request, view, state)?,
+        Order::Scale { name, replicas } => {
+            state.stop_rolling(name, "it was scaled meanwhile");
+            scale(name, *replicas, &view.wishes, state)?
+        }
+        Order::DrainHive { hive, drain } => (drain_hive(hive, *drain, view, state)?, Vec::new()),
+        Order::LoadModel { model } => (load_model(model, view, state), Vec::new()),
+        Order::Unload { name, from, to } => {
+            let wish = view.wishes.get(name).filter(|wish| state.load(name, wish) == *from);
+            (wish.is_some_and(|wish| state.set_load(name, wish, *to)), Vec::new())
+        }
+        Order::Roll { name, from, to } => {
+            let as_before = state.upkeep.rolling.get(name) == Some(from);
+            if as_before {
+                state.roll(name, to.clone());
+            }
+            (as_before, Vec::new())
+        }
+        Order::Moved { id, from } => {
+            let before = state.upkeep.moves.len();
+            state.upkeep.moves.retain(|leaving| leaving.id != *id || leaving.from != *from);
+            (state.upkeep.moves.len() != before, Vec::new())
+        }
     };
-    let restarts = matches!(order, Order::Verb { verb: Verb::Restart, .. });
+    let restarts = matches!(order, Order::Verb { verb: Verb::Restart, request, .. } if !request.rolling);
     let targets = targets.into_iter().map(|(id, goal)| {
         let hive = view.desired.placement.get(&id).cloned();
         let not_incarnation = status(&id, view).filter(|_| restarts).map(|status| status.incarnation);
         Target { id, hive, goal, not_incarnation }
     });
-    Ok(Ordered { changed, targets: targets.collect(), since: state.counter })
+    Ok(Ordered { changed, targets: targets.collect(), since: state.counter, rolling })
 }
 
-/// What is started starts what it needs. Returns whether anything needed was not wanted before.
-fn start_needed(name: &str, wishes: &Wishes, state: &mut DesiredState) -> bool {
+fn verb_on(
+    target: &WorkerRef,
+    verb: Verb,
+    request: &VerbRequest,
+    view: &View,
+    state: &mut DesiredState,
+) -> Result<(bool, Goals), ApiError> {
+    check_request(verb, request)?;
+    let wish = wish(&view.wishes, &target.name)?;
+    let ids = matching(target, wish, view)?;
+    if matches!(verb, Verb::Stop | Verb::Kill) && target.replica.is_none() {
+        state.stop_rolling(&target.name, "it was stopped meanwhile");
+    }
+    let mut changed =
+        matches!(verb, Verb::Start | Verb::Restart | Verb::Retry) && start_needed(&target.name, &view.wishes, state);
+    for id in &ids {
+        changed |= apply_verb(verb, request, id, wish, view, state);
+    }
+    let goal = match verb {
+        Verb::Stop | Verb::Kill => Goal::Down,
+        Verb::Start | Verb::Restart | Verb::Retry => Goal::Up,
+        Verb::Drain | Verb::Undrain => Goal::AsItIs,
+    };
+    Ok((changed, ids.into_iter().map(|id| (id, goal)).collect()))
+}
+
+/// Begins a rolling restart. Nothing of it where the worker is not loaded: its next start is a new one anyway.
+fn roll(
+    target: &WorkerRef,
+    clean: bool,
+    view: &View,
+    state: &mut DesiredState,
+) -> Result<(Option<Awaited>, Goals), ApiError> {
+    let name = &target.name;
+    let wish = wish(&view.wishes, name)?;
+    matching(target, wish, view)?;
+    let refused = |message: String, param: &str| Err(ApiError::new(ErrorCode::Conflict, message).with_param(param));
+    if target.replica.is_some() || target.hive.is_some() {
+        let message = format!("a rolling restart is one of all replicas: write `{name}`");
+        return Err(ApiError::new(ErrorCode::InvalidParameter, message).with_param("rolling"));
+    }
+    if wish.spec.listen.as_deref().is_some_and(|listen| !listen.contains("{port}") && !listen.ends_with(":0")) {
+        let message =
+            format!("worker `{name}` has a fixed socket: no second one can run beside it; restart it plainly");
+        return refused(message, "rolling");
+    }
+    if let Some((other, _)) = view.wishes.iter().find(|(_, other)| other.spec.depends_on.contains(name)) {
+        let message =
+            format!("`{other}` depends on `{name}` and goes down with each of its replicas; restart it plainly");
+        return refused(message, "rolling");
+    }
+    let replicas = state.replicas(name, wish);
+    if replicas >= REPLICAS_MAX {
+        return refused(format!("worker `{name}` has no place for one replica more"), "rolling");
+    }
+    if state.load(name, wish) == Load::Unloaded {
+        return Ok((None, Vec::new()));
+    }
+    let ids = (0..replicas).map(|replica| ReplicaId { name: name.clone(), replica });
+    let running: Vec<ReplicaId> = ids.filter(|id| state.desired(id, wish) == Desired::Running).collect();
+    if running.is_empty() {
+        return refused(format!("worker `{name}` is stopped; `rbee-keeper worker start {name}` starts it"), "rolling");
+    }
+    if let Some(rolling) = state.rolling(name) {
+        let stuck =
+            matches!(rolling.step, Step::Restart(replica) if is_down(&ReplicaId { name: name.clone(), replica }, view));
+        if !stuck {
+            return refused(format!("a rolling restart goes on already: {}", rolling.waits_for(name)), "rolling");
+        }
+    }
+    state.counter += 1;
+    let number = state.counter;
+    state.upkeep.rolling.insert(name.clone(), Rolling::new(number, replicas, clean));
+    let mut goals: Goals = running.into_iter().map(|id| (id, Goal::Up)).collect();
+    goals.push((ReplicaId { name: name.clone(), replica: replicas }, Goal::Gone));
+    Ok((Some(Awaited { name: name.clone(), number }), goals))
+}
+
+fn is_down(id: &ReplicaId, view: &View) -> bool {
+    status(id, view).is_some_and(|status| matches!(status.phase, Phase::Failed | Phase::Unavailable))
+}
+
+fn drain_hive(hive: &str, drain: bool, view: &View, state: &mut DesiredState) -> Result<bool, ApiError> {
+    if !view.hives.contains_key(hive) {
+        let message = format!("there is no hive `{hive}`{}", suggest(hive, view.hives.keys()));
+        return Err(ApiError::new(ErrorCode::HiveNotFound, message).with_param("name"));
+    }
+    let drained = &mut state.upkeep.drained_hives;
+    Ok(if drain { drained.insert(hive.to_owned()) } else { drained.remove(hive) })
+}
+
+fn load_model(model: &str, view: &View, state: &mut DesiredState) -> bool {
+    let mut changed = false;
+    for (name, wish) in view.wishes.iter() {
+        if wish.model.as_ref().is_some_and(|serves| serves.name == model) {
+            changed |= state.set_load(name, wish, Load::Loaded);
+            // What it needs may be loaded on demand, too.
+            changed |= state.load(name, wish) == Load::Loaded && load_needed(name, &view.wishes, state);
+        }
+    }
+    changed
+}
+
+fn load_needed(name: &str, wishes: &Wishes, state: &mut DesiredState) -> bool {
+    let needed = needed(name, wishes);
+    needed
+        .into_iter()
+        .filter_map(|name| Some((name, wishes.get(name)?)))
+        .fold(false, |changed, (name, wish)| state.set_load(name, wish, Load::Loaded) || changed)
+}
+
+/// Whom a worker needs, and whom they need.
+fn needed<'w>(name: &'w str, wishes: &'w Wishes) -> BTreeSet<&'w str> {
     let mut needed: BTreeSet<&str> = BTreeSet::new();
     let mut open = vec![name];
     while let Some(name) = open.pop() {
         let next = wishes.get(name).into_iter().flat_map(|wish| &wish.spec.depends_on);
         open.extend(next.map(String::as_str).filter(|name| needed.insert(name)));
     }
+    needed
+}
+
+/// What is started starts what it needs. Returns whether anything needed was not wanted before.
+fn start_needed(name: &str, wishes: &Wishes, state: &mut DesiredState) -> bool {
     let mut changed = false;
-    for (name, wish) in needed.into_iter().filter_map(|name| Some((name, wishes.get(name)?))) {
+    for (name, wish) in needed(name, wishes).into_iter().filter_map(|name| Some((name, wishes.get(name)?))) {
         for replica in 0..state.replicas(name, wish) {
             changed |= state.order(&ReplicaId { name: name.to_owned(), replica }, wish, Desired::Running);
         }
@@ -118,8 +299,19 @@ fn check_request(verb: Verb, request: &VerbRequest) -> Result<(), ApiError> {
         Err(ApiError::new(ErrorCode::InvalidParameter, message).with_param(param))
     };
     match verb {
-        Verb::Stop | Verb::Kill | Verb::Start | Verb::Restart if request.force => misplaced("force", "retry"),
-        Verb::Start | Verb::Restart | Verb::Retry if request.now => misplaced("now", "stop"),
+        Verb::Retry => {}
+        _ if request.force => return misplaced("force", "retry"),
+        _ => {}
+    }
+    match verb {
+        Verb::Stop | Verb::Kill => {}
+        _ if request.now => return misplaced("now", "stop"),
+        _ => {}
+    }
+    match verb {
+        Verb::Restart => Ok(()),
+        _ if request.rolling => misplaced("rolling", "restart"),
+        _ if request.clean => misplaced("clean", "restart"),
         _ => Ok(()),
     }
 }
@@ -139,10 +331,16 @@ fn apply_verb(
         // What was killed is down already; killing it again by another name changes nothing.
         Verb::Stop => was_up && state.order(id, wish, Desired::Stopped),
         Verb::Kill => was_up && state.order(id, wish, Desired::Killed),
-        Verb::Start => state.order(id, wish, Desired::Running) || (was_up && start_again(id, view, state, true)),
+        Verb::Start => {
+            // Whoever starts it wants it to work.
+            let drained = state.order_drain(id, false);
+            state.order(id, wish, Desired::Running) || (was_up && start_again(id, view, state, true)) || drained
+        }
+        Verb::Drain => state.order_drain(id, true),
+        Verb::Undrain => state.order_drain(id, false),
         Verb::Restart => {
             state.order(id, wish, Desired::Running);
-            state.order_restart(id);
+            state.order_restart(id, request.clean);
             true
         }
         Verb::Retry => {
@@ -162,7 +360,7 @@ fn start_again(id: &ReplicaId, view: &View, state: &mut DesiredState, force: boo
     match status(id, view).map(|status| status.phase) {
         Some(Phase::Failed | Phase::Unavailable | Phase::Stale) => state.order_retry(id, force),
         // Ended by itself, with a policy that leaves it so; unless the hive has not come to it yet.
-        Some(Phase::Stopped) if has_applied_all(id, view) => state.order_restart(id),
+        Some(Phase::Stopped) if has_applied_all(id, view) => state.order_restart(id, false),
         _ => return false,
     }
     true

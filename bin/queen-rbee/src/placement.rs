@@ -5,6 +5,8 @@
 //! - What has no place goes to the open hive with the fewest replicas for each of its cores.
 //! - Workers that depend on one another stay together, with all their replicas: only a hive keeps the order of starts
 //!   and stops. Where they are apart, they go where the first of them by name is.
+//! - A hive that is drained loses its replicas as one that is gone does; what runs there is kept until its new place is
+//!   ready (see [`crate::desired::Move`]).
 //! - A hive that is gone loses its replicas as soon as another one is open; until then they stay written down
 //!   where they were, because there is nowhere better.
 
@@ -22,6 +24,8 @@ pub enum Standing {
     Open,
     /// Keeps its own and gets no new ones: it is late with its heartbeat, or about to end.
     Holding,
+    /// Keeps nothing that can go elsewhere, but is there: it is being drained.
+    Drained,
     /// Keeps nothing that can go elsewhere.
     Gone,
 }
@@ -75,7 +79,7 @@ pub fn plan(wanted: &BTreeSet<ReplicaId>, hives: &[Candidate], previous: &Placem
     let mut homeless = Vec::new();
     for id in wanted {
         let home = previous.get(id).and_then(|name| hives.get(name.as_str()).copied());
-        let home = home.filter(|home| home.standing != Standing::Gone || nowhere_to_go);
+        let home = home.filter(|home| !matches!(home.standing, Standing::Gone | Standing::Drained) || nowhere_to_go);
         let home = match (group_of(id), home) {
             (Some(group), Some(home)) => Some(*group_homes.entry(group).or_insert(home)),
             // Another of its group may have a home yet.
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn table() {
-        use Standing::{Gone, Holding, Open};
+        use Standing::{Drained, Gone, Holding, Open};
         let cases = [
             Case {
                 what: "spread over equals, in the order of names",
@@ -176,6 +180,20 @@ mod tests {
                 hives: vec![hive("a", Gone), hive("b", Open)],
                 previous: &[("w/0", "a"), ("w/1", "b")],
                 expected: &[("w/0", "b"), ("w/1", "b")],
+            },
+            Case {
+                what: "what a drained hive has goes elsewhere",
+                wanted: &["w/0", "w/1"],
+                hives: vec![hive("a", Drained), hive("b", Open)],
+                previous: &[("w/0", "a"), ("w/1", "b")],
+                expected: &[("w/0", "b"), ("w/1", "b")],
+            },
+            Case {
+                what: "with nowhere else to go it stays there, and nothing new comes",
+                wanted: &["w/0", "w/1"],
+                hives: vec![hive("a", Drained), hive("b", Gone)],
+                previous: &[("w/0", "a")],
+                expected: &[("w/0", "a")],
             },
             Case {
                 what: "a late hive keeps its own and gets nothing new",
@@ -249,7 +267,7 @@ mod tests {
     }
 
     fn standings() -> impl Strategy<Value = Standing> {
-        prop_oneof![Just(Standing::Open), Just(Standing::Holding), Just(Standing::Gone)]
+        prop_oneof![Just(Standing::Open), Just(Standing::Holding), Just(Standing::Drained), Just(Standing::Gone)]
     }
 
     fn fleets() -> impl Strategy<Value = Vec<Candidate>> {
@@ -284,7 +302,7 @@ mod tests {
                 prop_assert!(hive.is_some(), "{} is on a hive nobody knows", id);
                 let standing = hive.map(|hive| hive.standing);
                 prop_assert!(standing == Some(Standing::Open) || previous.get(id) == Some(name));
-                prop_assert!(!any_open || standing != Some(Standing::Gone));
+                prop_assert!(!any_open || !matches!(standing, Some(Standing::Gone | Standing::Drained)));
             }
         }
 

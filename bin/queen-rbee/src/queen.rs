@@ -23,10 +23,11 @@ use rbee_runtime::shutdown::Shutdown;
 use rbee_runtime::token::Token;
 use tokio::net::TcpListener;
 
+use crate::activity::Activity;
 use crate::api::{self, About, Api};
-use crate::desired::{Wish, Wishes};
+use crate::desired::{OnDemand, Wish, Wishes};
 use crate::fleet::{Fleet, Now};
-use crate::gateway::{Gateway, Limits};
+use crate::gateway::{self, Gateway, Limits};
 use crate::hives::{self, LocalHive};
 use crate::lease::Terms;
 use crate::lock::{LifeLock, LifeLockError};
@@ -131,6 +132,7 @@ pub async fn live(setup: Setup) -> Result<(), QueenError> {
         metrics: Arc::new(Metrics::new()),
         about: Arc::new(About { url: url.clone(), started: Instant::now(), restarts }),
         registry,
+        activity: Arc::default(),
         token,
     };
     let local_hive = match supervisor {
@@ -182,6 +184,7 @@ struct Parts {
     registry: Registry,
     stopping: Stopping,
     metrics: Arc<Metrics>,
+    activity: Arc<Activity>,
     about: Arc<About>,
     http: reqwest::Client,
     token: Token,
@@ -189,20 +192,14 @@ struct Parts {
 
 impl Parts {
     fn gateway(&self, config: &Config) -> Gateway {
-        let limits = Limits {
-            body_bytes_max: body_bytes_max(config),
-            max_queue: config.queen.max_queue,
-            queue_timeout: config.queen.queue_timeout,
-            stall_timeout: config.queen.stall_timeout,
+        let parts = gateway::Parts {
+            registry: self.registry.clone(),
+            stopping: self.stopping.clone(),
+            metrics: Arc::clone(&self.metrics),
+            activity: Arc::clone(&self.activity),
+            token: self.token.clone(),
         };
-        Gateway::new(
-            self.registry.clone(),
-            self.stopping.clone(),
-            Arc::clone(&self.metrics),
-            limits,
-            self.http.clone(),
-            self.token.clone(),
-        )
+        Gateway::new(parts, Limits::new(&config.queen))
     }
 
     fn router(&self, config: &Config, addr: SocketAddr, gateway: Gateway, local_hive: Option<LocalHive>) -> Router {
@@ -296,10 +293,17 @@ fn wishes(config: &Config) -> Wishes {
             model: worker.model.as_deref().and_then(|model| config.model_spec(model)),
             replicas: worker.replicas,
             auto_start: by_itself.contains(name.as_str()),
+            on_demand: on_demand(worker, by_itself.contains(name.as_str())),
         };
         (name.clone(), wish)
     };
     config.worker.iter().map(wish).collect()
+}
+
+/// A worker outside of the profile is not loaded by anybody; one that says itself that it does not start is, by requests.
+fn on_demand(worker: &rbee_runtime::config::WorkerConfig, by_itself: bool) -> Option<OnDemand> {
+    let idle_ttl = worker.idle_ttl.filter(|_| by_itself || worker.auto_start == Some(false))?;
+    Some(OnDemand { idle_ttl, from_start: by_itself })
 }
 
 /// The lock of queen's life; the one beside her PID file belongs to whoever manages her.

@@ -13,9 +13,10 @@ use std::sync::Arc;
 use rbee_api::{ApiError, ErrorCode, Heartbeat, HeartbeatReply};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::desired::DesiredState;
+use crate::desired::{DesiredState, Wishes};
 use crate::fleet::{Fleet, Now, View};
 use crate::orders::{self, Order, Ordered};
+use crate::routes::Outlook;
 use crate::store::{Store, StoreError};
 
 /// Messages that may wait for the owner.
@@ -29,8 +30,18 @@ pub struct Registry {
     lease_ttl_ms: u64,
 }
 
+/// The fleet before and after another configuration was put into force.
+#[derive(Debug, Clone)]
+pub struct Rewished {
+    /// With the configuration before.
+    pub before: View,
+    /// With the new one.
+    pub after: View,
+}
+
 enum Message {
     Heartbeat { hive: String, heartbeat: Box<Heartbeat>, done: oneshot::Sender<Result<(), ApiError>> },
+    Wishes { wishes: Arc<Wishes>, done: oneshot::Sender<Result<Rewished, ApiError>> },
     Order { order: Order, done: oneshot::Sender<Result<Ordered, ApiError>> },
 }
 
@@ -83,6 +94,29 @@ impl Registry {
         answer.await.map_err(|_| ended())?
     }
 
+    /// Requests wait for a model: whoever serves it on demand is loaded. Whether somebody is, or is on the way; where
+    /// nobody is, nothing brings it up but an order by hand. Costs nothing where it is loaded, and however often it is
+    /// asked, it is loaded once.
+    pub async fn want_loaded(&self, model: &str) -> bool {
+        let outlook = |view: &View| view.routes.models.get(model).map(|route| route.outlook.clone());
+        if outlook(&self.view()) == Some(Outlook::Unloaded)
+            && let Err(error) = self.order(Order::LoadModel { model: model.to_owned() }).await
+        {
+            tracing::warn!(model, %error, "cannot be loaded");
+        }
+        outlook(&self.view()) == Some(Outlook::Coming)
+    }
+
+    /// Puts another configuration into force; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// The store cannot be written; queen is about to end. Then the one before holds.
+    pub async fn reload(&self, wishes: Wishes) -> Result<Rewished, ApiError> {
+        let (done, answer) = oneshot::channel();
+        self.send(Message::Wishes { wishes: Arc::new(wishes), done }).await?;
+        answer.await.map_err(|_| ended())?
+    }
+
     async fn send(&self, message: Message) -> Result<(), ApiError> {
         self.messages.send(message).await.map_err(|_| ended())
     }
@@ -132,6 +166,10 @@ impl Owner {
                 // Whoever asked may have gone away; what was said holds all the same.
                 let _ = done.send(taken);
             }
+            Message::Wishes { wishes, done } => {
+                let taken = self.rewish(now, wishes).await;
+                let _ = done.send(taken);
+            }
             Message::Order { order, done } => {
                 let ordered = self.obey(now, &order).await;
                 let _ = done.send(ordered);
@@ -156,6 +194,19 @@ impl Owner {
             tracing::info!(?order, "ordered");
         }
         Ok(ordered)
+    }
+
+    async fn rewish(&mut self, now: Now, wishes: Arc<Wishes>) -> Result<Rewished, ApiError> {
+        let before = self.fleet.view(now);
+        let old = self.fleet.exchange_wishes(wishes);
+        let state = self.fleet.replanned(now, (**self.fleet.desired()).clone());
+        if let Err(error) = self.put(now, state).await {
+            self.fleet.exchange_wishes(old);
+            tracing::error!(error = &error as &dyn std::error::Error, "the configuration could not be put into force");
+            let message = format!("the configuration could not be saved and is not in force: {error}");
+            return Err(ApiError::new(ErrorCode::Internal, message));
+        }
+        Ok(Rewished { before, after: self.fleet.view(now) })
     }
 
     async fn replan(&mut self, now: Now) {

@@ -3,12 +3,16 @@
 //! A lease that runs out cuts no route: a hive that was killed leaves its workers running, and they answer. What
 //! cuts a route is the hive's own word that a worker does not run, an order that it shall not, or a connection
 //! that fails (that is for the gateway to find out).
+//!
+//! What is drained by order gets nothing. What is drained because another one stands in for it, or comes in its place,
+//! gets something only where nobody else is there: then it is better than to wait.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rbee_api::{Desired, Phase, ReplicaId};
 
-use crate::desired::{DesiredState, Wishes};
+use crate::desired::{DesiredState, Draining, Load, Wishes};
 use crate::fleet::HiveView;
 use crate::lease::LeaseState;
 
@@ -41,6 +45,8 @@ pub struct Route {
     pub endpoints: Vec<Endpoint>,
     /// What to expect where they cannot.
     pub outlook: Outlook,
+    /// How long the slowest start of those that are on their way may take, their models' sizes considered; 0 where none is.
+    pub start_timeout: Duration,
 }
 
 /// What to expect of a model without an endpoint that answers.
@@ -48,6 +54,8 @@ pub struct Route {
 pub enum Outlook {
     /// A replica shall run and nothing says that it cannot.
     Coming,
+    /// Nobody uses it, so it is not loaded: [`crate::registry::Registry::want_loaded`] loads it.
+    Unloaded,
     /// Nothing will change by itself.
     Down {
         /// Why, for people.
@@ -72,8 +80,18 @@ impl Routes {
                 .filter(|id| workers.contains(&&id.name))
                 .map(|id| Replica::new(id, wishes, desired, hives))
                 .collect();
-            let endpoints = replicas.iter().flat_map(|replica| replica.endpoints(hives)).cloned().collect();
-            (model, Route { endpoints, outlook: outlook(&workers, &replicas) })
+            let (mut free, mut relieved) = (Vec::new(), Vec::new());
+            for endpoint in replicas.iter().flat_map(|replica| replica.endpoints(desired, hives)) {
+                match desired.draining(&endpoint.hive, &endpoint.id) {
+                    None => free.push(endpoint.clone()),
+                    Some(Draining::Relieved) => relieved.push(endpoint.clone()),
+                    Some(Draining::Ordered) => {}
+                }
+            }
+            let endpoints = if free.is_empty() { relieved } else { free };
+            let coming = replicas.iter().filter(|replica| replica.is_coming());
+            let start_timeout = coming.map(|replica| replica.start_timeout).max().unwrap_or_default();
+            (model, Route { endpoints, outlook: outlook(&workers, &replicas), start_timeout })
         });
         Self { models: models.collect() }
     }
@@ -87,6 +105,9 @@ struct Replica<'a> {
     phase: Option<Phase>,
     reason: Option<&'a str>,
     restarting_by_order: bool,
+    /// It is down because nobody uses it.
+    unloaded: bool,
+    start_timeout: Duration,
 }
 
 impl<'a> Replica<'a> {
@@ -108,30 +129,46 @@ impl<'a> Replica<'a> {
             home,
             phase: status.map(|status| status.phase),
             reason: status.and_then(|status| status.reason.as_deref()),
+            unloaded: wishes
+                .get(&id.name)
+                .is_some_and(|wish| desired.load(&id.name, wish) != Load::Loaded && !desired.is_held_down(id, wish)),
+            start_timeout: Duration::from_millis(status.map_or(0, |status| status.start_timeout_ms)),
             restarting_by_order: heard && status.is_some_and(|status| status.restart_generation < ordered),
         }
     }
 
     /// Its endpoint at home, and where it was before as long as that hive cannot have stopped it.
-    fn endpoints<'h>(&self, hives: &'h BTreeMap<String, HiveView>) -> Vec<&'h Endpoint> {
+    fn endpoints<'h>(&self, desired: &DesiredState, hives: &'h BTreeMap<String, HiveView>) -> Vec<&'h Endpoint> {
         if self.desired != Desired::Running || self.restarting_by_order {
             return Vec::new();
         }
         hives
             .iter()
-            .filter(|(name, hive)| self.home == Some(name.as_str()) || hive.lease != LeaseState::Alive)
+            .filter(|(name, hive)| {
+                self.home == Some(name.as_str()) || hive.lease != LeaseState::Alive || self.leaves(name, desired)
+            })
             .filter_map(|(_, hive)| hive.endpoints.get(self.id))
             .collect()
     }
 
+    /// Whether it is kept on that hive until its new place is ready.
+    fn leaves(&self, hive: &str, desired: &DesiredState) -> bool {
+        desired.upkeep.moves.iter().any(|leaving| leaving.id == *self.id && leaving.from == hive)
+    }
+
     fn is_coming(&self) -> bool {
-        self.desired == Desired::Running && !matches!(self.phase, Some(Phase::Failed | Phase::Unavailable))
+        self.desired == Desired::Running
+            && !self.unloaded
+            && !matches!(self.phase, Some(Phase::Failed | Phase::Unavailable))
     }
 }
 
 fn outlook(workers: &[&String], replicas: &[Replica<'_>]) -> Outlook {
     if replicas.iter().any(Replica::is_coming) {
         return Outlook::Coming;
+    }
+    if replicas.iter().any(|replica| replica.unloaded) {
+        return Outlook::Unloaded;
     }
     let failed = replicas.iter().find(|replica| replica.desired == Desired::Running);
     let reason = match failed {

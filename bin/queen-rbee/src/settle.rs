@@ -1,11 +1,12 @@
 //! Whether what was ordered has come about. Pure: success is only what a live hive has reported after it heard
 //! of the order.
 
-use rbee_api::{ApiError, Desired, ErrorCode, Phase, WorkerStatus};
+use rbee_api::{ApiError, Desired, ErrorCode, Phase, ReplicaId, WorkerStatus};
 
 use crate::fleet::{HiveView, View};
 use crate::lease::LeaseState;
-use crate::orders::{Goal, Ordered, Target};
+use crate::orders::{Awaited, Goal, Ordered, Target};
+use crate::rolling::Step;
 
 /// How far an order is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,11 @@ pub enum Progress {
 /// How far an order is, by what is known now.
 #[must_use]
 pub fn progress(ordered: &Ordered, view: &View) -> Progress {
-    let mut waiting = None;
+    let mut waiting = match ordered.rolling.as_ref().map(|awaited| of_rolling(awaited, view)) {
+        None | Some(Progress::Done) => None,
+        Some(Progress::Waiting { why }) => Some(why),
+        Some(failed @ Progress::Failed(_)) => return failed,
+    };
     for target in &ordered.targets {
         match of_target(target, ordered.since, view) {
             Progress::Done => {}
@@ -35,16 +40,55 @@ pub fn progress(ordered: &Ordered, view: &View) -> Progress {
     waiting.map_or(Progress::Done, |why| Progress::Waiting { why })
 }
 
+fn of_rolling(awaited: &Awaited, view: &View) -> Progress {
+    let name = &awaited.name;
+    let rolling = view.desired.upkeep.rolling.get(name).filter(|rolling| rolling.number == awaited.number);
+    let Some(rolling) = rolling else {
+        let message = format!("the rolling restart of {name} was overtaken by a later order");
+        return Progress::Failed(ApiError::new(ErrorCode::Conflict, message));
+    };
+    let status = |replica| {
+        let id = ReplicaId { name: name.clone(), replica };
+        view.hives.get(view.desired.placement.get(&id)?)?.worker(&id)
+    };
+    match &rolling.step {
+        Step::Ended { why: None } => Progress::Done,
+        Step::Ended { why: Some(why) } => {
+            let message = format!("the rolling restart of {name} was called off: {why}");
+            Progress::Failed(ApiError::new(ErrorCode::WorkerFailed, message))
+        }
+        Step::Restart(replica) => match status(*replica) {
+            Some(status) if matches!(status.phase, Phase::Failed | Phase::Unavailable) => {
+                let reason = status.reason.as_deref().unwrap_or("it gave no reason");
+                let message = format!(
+                    "worker {name}/{replica} is {}: {reason}; {name}/{} goes on in its place, the others are as they were, \
+                     and the restart goes on when it is up{}",
+                    status.phase,
+                    rolling.replicas,
+                    log_lines(status)
+                );
+                Progress::Failed(ApiError::new(ErrorCode::WorkerFailed, message))
+            }
+            _ => waiting(rolling.waits_for(name)),
+        },
+        _ => waiting(rolling.waits_for(name)),
+    }
+}
+
 fn of_target(target: &Target, since: u64, view: &View) -> Progress {
+    if target.goal == Goal::AsItIs {
+        return Progress::Done;
+    }
     if let Some(superseded) = superseded(target, view) {
         return Progress::Failed(superseded);
     }
     // Where it is now; what is gone is looked for where it was.
-    let home = view.desired.placement.get(&target.id).or(target.hive.as_ref());
+    let reports = || view.hives.iter().find(|(_, hive)| hive.worker(&target.id).is_some()).map(|(name, _)| name);
+    let home = view.desired.placement.get(&target.id).or(target.hive.as_ref()).or_else(reports);
     let Some(home) = home else {
         return match target.goal {
             Goal::Up => waiting(format!("no hive is there to run {}", target.id)),
-            Goal::Down | Goal::Gone => Progress::Done,
+            Goal::Down | Goal::Gone | Goal::AsItIs => Progress::Done,
         };
     };
     let Some(hive) = view.hives.get(home).filter(|hive| hive.lease == LeaseState::Alive) else {
@@ -57,7 +101,7 @@ fn of_target(target: &Target, since: u64, view: &View) -> Progress {
     match (target.goal, status) {
         (Goal::Up, Some(status)) => up(target, status, view),
         (Goal::Up, None) => waiting(format!("hive {home} has not begun with {}", target.id)),
-        (Goal::Down | Goal::Gone, None) => Progress::Done,
+        (Goal::Down | Goal::Gone | Goal::AsItIs, None) | (Goal::AsItIs, Some(_)) => Progress::Done,
         (Goal::Down, Some(status)) if is_down(status.phase) => Progress::Done,
         (Goal::Down | Goal::Gone, Some(status)) => waiting(format!("{} is {}", target.id, status.phase)),
     }
@@ -99,7 +143,9 @@ fn superseded(target: &Target, view: &View) -> Option<ApiError> {
     let as_ordered = match target.goal {
         Goal::Up => runs,
         Goal::Down => !runs,
+        // A rolling restart has its replica more for as long as it goes on.
         Goal::Gone => !exists,
+        Goal::AsItIs => true,
     };
     let message = format!("a later order about {} says otherwise", target.id);
     (!as_ordered).then(|| ApiError::new(ErrorCode::Conflict, message))

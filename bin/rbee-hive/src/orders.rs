@@ -113,6 +113,7 @@ impl Orders {
         phase: impl Fn(&ReplicaId) -> Phase,
     ) -> Result<Edit, ApiError> {
         let targets = self.targets(target)?;
+        refuse_what_needs_a_queen(verb, how)?;
         let mut changed = matches!(verb, Verb::Start | Verb::Restart | Verb::Retry) && self.start_needed(&target.name);
         for worker in self.assignment.workers.iter_mut().filter(|worker| targets.contains(&worker.id)) {
             changed |= change(worker, verb, how, phase(&worker.id));
@@ -220,6 +221,7 @@ fn replicas(worker: &Configured, then: Option<ConfiguredThen>, before: &[&Worker
                 fresh.restart_generation = old.restart_generation;
                 fresh.retry_generation = old.retry_generation;
                 fresh.forced_generation = old.forced_generation;
+                fresh.clean_generation = old.clean_generation;
                 if keep_desired {
                     fresh.desired = old.desired;
                 }
@@ -227,6 +229,26 @@ fn replicas(worker: &Configured, then: Option<ConfiguredThen>, before: &[&Worker
             fresh
         })
         .collect()
+}
+
+fn refuse_what_needs_a_queen(verb: Verb, how: &VerbRequest) -> Result<(), ApiError> {
+    let refused = |message: &str, param: &str| Err(ApiError::new(ErrorCode::InvalidRequest, message).with_param(param));
+    match verb {
+        Verb::Drain | Verb::Undrain => {
+            let message = "this hive stands alone and gives out no requests: it cannot keep them from a worker; \
+                `worker stop` ends one after what it has in flight";
+            refused(message, "verb")
+        }
+        Verb::Restart if how.rolling => {
+            let message = "this hive stands alone and gives out no requests: it cannot move them to another replica \
+                first; restart one replica after the other (`worker restart NAME/0`, then `NAME/1`)";
+            refused(message, "rolling")
+        }
+        Verb::Restart => Ok(()),
+        _ if how.rolling => refused("`rolling` is for restart", "rolling"),
+        _ if how.clean => refused("`clean` is for restart", "clean"),
+        _ => Ok(()),
+    }
 }
 
 fn retry(worker: &mut WorkerAssignment, force: bool) {
@@ -245,10 +267,17 @@ fn change(worker: &mut WorkerAssignment, verb: Verb, how: &VerbRequest, phase: P
         Verb::Kill => Desired::Killed,
         Verb::Stop if how.now => Desired::Killed,
         Verb::Stop => Desired::Stopped,
+        // Refused before.
+        Verb::Drain | Verb::Undrain => return false,
     };
     let before = std::mem::replace(&mut worker.desired, desired);
     match verb {
-        Verb::Restart => worker.restart_generation += 1,
+        Verb::Restart => {
+            worker.restart_generation += 1;
+            if how.clean {
+                worker.clean_generation = worker.restart_generation;
+            }
+        }
         // Whoever starts one that gave up starts afresh; a mere retry counts as one restart more.
         Verb::Start if before == Desired::Running && gave_up => retry(worker, true),
         Verb::Retry if before == Desired::Running && (gave_up || phase == Phase::Restarting) => {

@@ -67,6 +67,8 @@ pub struct Generations {
     pub retry: u64,
     /// See [`WorkerAssignment::forced_generation`].
     pub forced: u64,
+    /// See [`WorkerAssignment::clean_generation`].
+    pub clean: u64,
 }
 
 impl Operation {
@@ -165,7 +167,12 @@ fn change(wanted: &WorkerAssignment, unit: &ToldUnit, operations: &mut Vec<Opera
 }
 
 const fn generations(worker: &WorkerAssignment) -> Generations {
-    Generations { restart: worker.restart_generation, retry: worker.retry_generation, forced: worker.forced_generation }
+    Generations {
+        restart: worker.restart_generation,
+        retry: worker.retry_generation,
+        forced: worker.forced_generation,
+        clean: worker.clean_generation,
+    }
 }
 
 impl Told {
@@ -202,6 +209,7 @@ impl Told {
             unit.worker.restart_generation = 0;
             unit.worker.retry_generation = 0;
             unit.worker.forced_generation = 0;
+            // `clean_generation` stays: it names a folder.
         }
     }
 
@@ -243,6 +251,7 @@ impl Told {
                 told.restart_generation = generations.restart;
                 told.retry_generation = generations.retry;
                 told.forced_generation = generations.forced;
+                told.clean_generation = generations.clean;
             }
         }
     }

@@ -6,10 +6,11 @@
 //!   POST  ──┘     └─wrong─▶ nothing changes, said to the caller and in the log
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rbee_api::{ApiError, ErrorCode, Phase, ReloadReply, ReplicaId, WorkerAssignment};
+use rbee_api::difference::{Difference, Runs, runs, words};
+use rbee_api::{ApiError, ErrorCode, ReloadReply, ReplicaId};
 
 use crate::api::{Api, Owner};
 use crate::orders::Orders;
@@ -24,22 +25,8 @@ pub(crate) struct Reloaded {
     pub goal: Goal,
     difference: Difference,
     /// Runs before, by replica.
-    before: BTreeMap<ReplicaId, Run>,
+    before: Runs,
     needs_hive_restart: Vec<String>,
-}
-
-/// Which process a replica has, if any.
-type Run = (u64, bool);
-
-/// What is wanted otherwise than before.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Difference {
-    added: Vec<ReplicaId>,
-    removed: Vec<ReplicaId>,
-    changed: Vec<ReplicaId>,
-    /// As before by itself; what it depends on, changed.
-    concerned: Vec<ReplicaId>,
-    untouched: usize,
 }
 
 /// Reads the file and tells the pool; a caller that goes away in between leaves nothing half done.
@@ -75,16 +62,15 @@ async fn take(api: &Api) -> Result<Reloaded, ApiError> {
     let config = api.source.read_again().await;
     let config = config.map_err(|error| ApiError::new(ErrorCode::InvalidConfig, format!("{error:#}")))?;
     let next = Orders::new(configured(&config, api.source.profile.as_deref()), Some(&orders.to_stored()));
-    let difference = difference(&orders.assignment().workers, &next.assignment().workers);
-    let before = runs(&api.pool.view().borrow());
+    let difference = Difference::between(&orders.assignment().workers, &next.assignment().workers);
+    let before = runs_in(&api.pool.view().borrow());
     *orders = next;
     api.pool.assign(orders.to_stored()).await.map_err(|error| {
         let message = format!("{error}; it is carried out, but the next start of the hive will not know of it");
         ApiError::new(ErrorCode::Internal, message)
     })?;
     let assignment = orders.assignment();
-    let waited_for: BTreeSet<&ReplicaId> =
-        difference.added.iter().chain(&difference.changed).chain(&difference.concerned).collect();
+    let waited_for: BTreeSet<&ReplicaId> = difference.touched().collect();
     let workers = assignment.workers.iter().filter(|worker| waited_for.contains(&worker.id)).cloned().collect();
     let goal = Goal { generation: assignment.generation, workers, gone: difference.removed.clone() };
     let needs_hive_restart = needs_restart(&api.started_with, &config.hive);
@@ -94,67 +80,18 @@ async fn take(api: &Api) -> Result<Reloaded, ApiError> {
 impl Reloaded {
     /// What became of it, as `view` shows.
     pub(crate) fn reply(self, view: &View) -> ReloadReply {
-        let after = runs(view);
-        let same_run = |id: &&ReplicaId| self.before.get(*id) == after.get(*id);
-        let (updated, mut restarted): (Vec<&ReplicaId>, Vec<_>) = self.difference.changed.iter().partition(same_run);
-        let (as_before, cascaded): (Vec<&ReplicaId>, Vec<_>) = self.difference.concerned.iter().partition(same_run);
-        restarted.extend(cascaded);
-        restarted.sort();
-        ReloadReply {
-            added: words(&self.difference.added),
-            removed: words(&self.difference.removed),
-            restarted: restarted.into_iter().map(ToString::to_string).collect(),
-            updated: updated.into_iter().map(ToString::to_string).collect(),
-            untouched: self.difference.untouched + as_before.len(),
-            needs_hive_restart: self.needs_hive_restart,
-        }
+        let needs_hive_restart = self.needs_hive_restart;
+        ReloadReply { needs_hive_restart, ..self.difference.reply(&self.before, &runs_in(view)) }
     }
 }
 
-fn runs(view: &View) -> BTreeMap<ReplicaId, Run> {
-    let run = |status: &rbee_api::WorkerStatus| (status.incarnation, status.phase == Phase::Running);
-    view.workers.iter().map(|worker| (worker.id(), run(&worker.status))).collect()
-}
-
-fn difference(before: &[WorkerAssignment], after: &[WorkerAssignment]) -> Difference {
-    let old: BTreeMap<_, _> = before.iter().map(|worker| (&worker.id, worker)).collect();
-    let new: BTreeSet<_> = after.iter().map(|worker| &worker.id).collect();
-    let mut difference = Difference {
-        removed: before.iter().map(|worker| &worker.id).filter(|id| !new.contains(id)).cloned().collect(),
-        ..Difference::default()
-    };
-    let mut same = Vec::new();
-    for worker in after {
-        match old.get(&worker.id) {
-            None => difference.added.push(worker.id.clone()),
-            Some(old) if *old != worker => difference.changed.push(worker.id.clone()),
-            Some(_) => same.push(worker),
-        }
-    }
-    // Down the dependencies: whatever stands on something that may go down for a while.
-    let moved = difference.added.iter().chain(&difference.removed).chain(&difference.changed);
-    let mut moved: BTreeSet<String> = moved.map(|id| id.name.clone()).collect();
-    loop {
-        let (concerned, rest): (Vec<_>, Vec<_>) =
-            same.into_iter().partition(|worker| worker.spec.depends_on.iter().any(|name| moved.contains(name)));
-        same = rest;
-        if concerned.is_empty() {
-            break;
-        }
-        moved.extend(concerned.iter().map(|worker| worker.id.name.clone()));
-        difference.concerned.extend(concerned.into_iter().map(|worker| worker.id.clone()));
-    }
-    difference.untouched = same.len();
-    difference
-}
-
-fn words(ids: &[ReplicaId]) -> Vec<String> {
-    ids.iter().map(ToString::to_string).collect()
+fn runs_in(view: &View) -> Runs {
+    runs(view.workers.iter().map(|worker| &worker.status))
 }
 
 #[cfg(test)]
 mod tests {
-    use rbee_api::Desired;
+    use rbee_api::{Desired, WorkerAssignment};
 
     use super::*;
     use crate::reconcile::tests::worker;
@@ -173,10 +110,10 @@ mod tests {
         after.remove(2);
         after[1].spec_mut().stop_timeout_ms = 7;
         after.push(plain("g"));
-        let found = difference(&before, &after);
+        let found = Difference::between(&before, &after);
         let names = |ids: &[ReplicaId]| ids.iter().map(|id| id.name.clone()).collect::<String>();
         assert_eq!(names(&found.added) + "," + &names(&found.removed) + "," + &names(&found.changed), "g,c,b");
         assert_eq!((names(&found.concerned), found.untouched), ("de".to_owned(), 2));
-        assert_eq!(difference(&before, &before), Difference { untouched: 6, ..Difference::default() });
+        assert_eq!(Difference::between(&before, &before), Difference { untouched: 6, ..Difference::default() });
     }
 }

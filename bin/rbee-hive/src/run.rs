@@ -83,6 +83,7 @@ impl Hive {
         let machine = Machine {
             bind_ip: hive.listen.ip(),
             run_dir: files_of_workers.clone(),
+            state_dir: dirs.state_dir().join("workers"),
             programs: Programs::new(binaries::own_dir(), path.as_deref()),
             token: Some(token.expose().to_owned()),
             cores: sampler.cores(),

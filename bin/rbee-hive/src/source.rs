@@ -65,6 +65,7 @@ pub fn configured(config: &Config, profile: Option<&str>) -> BTreeMap<String, Co
             restart_generation: 0,
             retry_generation: 0,
             forced_generation: 0,
+            clean_generation: 0,
         };
         (name.clone(), Configured { template, replicas: worker.replicas })
     };

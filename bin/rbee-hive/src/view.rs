@@ -112,6 +112,8 @@ impl WorkerView {
             restart_generation: told.map_or(0, |worker| worker.restart_generation),
             own_engine: orders.is_some_and(|worker| matches!(worker.spec.engine, Engine::Llm { .. })),
             waits_for: unit.and_then(|unit| unit.is_waiting_for.as_deref()).map(in_our_words),
+            start_timeout_ms: 0,
+            unloaded: false,
             limits: unit.map(|unit| unit.limits_in_force.clone()).unwrap_or_default(),
         };
         let mut blocked = false;

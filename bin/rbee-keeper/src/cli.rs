@@ -128,6 +128,13 @@ pub(crate) enum QueenCommand {
     /// Show whether queen runs
     #[command(after_help = "Example:\n  rbee-keeper queen status --json")]
     Status,
+    /// Have queen read the configuration anew: only what it says otherwise is touched
+    #[command(
+        after_help = "A file that makes no sense changes nothing, and all that is wrong in it is told. What verbs changed \
+        (stop, scale) stays so.\n\nExamples:\n  rbee-keeper queen reload\n  \
+        kill -HUP $(pidof queen-rbee)    the same; the result is in her log"
+    )]
+    Reload,
     /// Show queen's log
     #[command(after_help = "Example:\n  rbee-keeper queen logs -f -n 20")]
     Logs(LogArgs),
@@ -141,6 +148,21 @@ pub(crate) enum HiveCommand {
     /// Show one hive and its workers
     #[command(after_help = "Example:\n  rbee-keeper hive status local")]
     Status {
+        /// The hive
+        name: String,
+    },
+    /// Give a hive no new work, and move its workers to other hives; return when nothing is in flight there
+    #[command(
+        after_help = "A worker goes when it is ready at its new place and has finished what it had. Where no other hive is open, \
+        the workers stay and run, without new requests.\n\nExample:\n  rbee-keeper hive drain local"
+    )]
+    Drain {
+        /// The hive
+        name: String,
+    },
+    /// Give a drained hive work again
+    #[command(after_help = "What went elsewhere stays there.\n\nExample:\n  rbee-keeper hive undrain local")]
+    Undrain {
         /// The hive
         name: String,
     },
@@ -168,8 +190,25 @@ pub(crate) enum WorkerCommand {
     #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker stop smollm2/1"))]
     Stop(WorkerArgs),
     /// Stop and start a worker; return when it is ready again
-    #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker restart smollm2"))]
-    Restart(WorkerArgs),
+    #[command(after_help = format!("{NAME_HELP}\n\nExamples:\n  rbee-keeper worker restart smollm2\n  \
+        rbee-keeper worker restart smollm2 --rolling   one replica after the other, each relieved first: no request fails\n  \
+        rbee-keeper worker restart smollm2 --clean     what it saved (caches) is dropped"))]
+    Restart {
+        #[command(flatten)]
+        worker: WorkerArgs,
+        /// One replica after the other; another one stands in for it, and it finishes what it has first
+        #[arg(long)]
+        rolling: bool,
+        /// Drop what it saved over restarts (caches)
+        #[arg(long)]
+        clean: bool,
+    },
+    /// Give a worker no new work; return when nothing is in flight there. It goes on running
+    #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker drain smollm2/0"))]
+    Drain(WorkerArgs),
+    /// Give a drained worker work again
+    #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker undrain smollm2/0"))]
+    Undrain(WorkerArgs),
     /// End a worker with SIGKILL; it stays down
     #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker kill local:smollm2/0"))]
     Kill(WorkerArgs),

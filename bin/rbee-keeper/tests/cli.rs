@@ -180,7 +180,10 @@ fn a_wrong_configuration_is_78_with_line_and_nearest_name() {
 #[test]
 fn keys_that_do_nothing_yet_are_told() {
     let home = home();
-    write_config(&home, "[worker.a]\ncommand = [\"x\"]\nidle_ttl = \"10m\"\n");
+    write_config(
+        &home,
+        "role = \"worker\"\n[model.m]\nsource = \"file:/m\"\n[worker.a]\ncommand = [\"x\"]\nmodel = \"m\"\nidle_ttl = \"10m\"\n",
+    );
     keeper(home.path())
         .args(["config", "check"])
         .assert()

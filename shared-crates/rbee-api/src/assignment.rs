@@ -50,6 +50,9 @@ pub struct WorkerAssignment {
     /// The `retry_generation` of the last `worker retry --force`: that try also forgets the restarts counted.
     #[serde(default)]
     pub forced_generation: u64,
+    /// The `restart_generation` of the last `worker restart --clean`: what was kept from before it is not used again.
+    #[serde(default)]
+    pub clean_generation: u64,
 }
 
 impl WorkerAssignment {
@@ -96,6 +99,9 @@ pub struct WorkerSpec {
     pub pid_file: Option<String>,
     /// How long it may take to get ready.
     pub start_timeout_ms: u64,
+    /// `start_timeout_ms` is a default: it grows with the size of the model.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub start_timeout_grows: bool,
     /// How long it may take to end before it is killed.
     pub stop_timeout_ms: u64,
     /// Signal that asks it to end, such as `TERM`.

@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::control::{
-    LogQuery, ReloadReply, ReloadRequest, ScaleRequest, ShutdownRequest, Verb, VerbReply, VerbRequest, WhyReply,
+    DrainReply, DrainRequest, LogQuery, ReloadReply, ReloadRequest, ScaleRequest, ShutdownRequest, Verb, VerbReply,
+    VerbRequest, WhyReply,
 };
 use crate::error::{ErrorBody, ErrorDetail};
 use crate::{Assignment, FleetStatus, Heartbeat, HeartbeatReply, WorkerRef};
@@ -142,12 +143,22 @@ impl ControlClient {
         self.json(builder.timeout(Duration::from_secs(10))).await
     }
 
-    /// Has a hive that stands alone read its configuration anew.
+    /// Has queen, or a hive that stands alone, read its configuration anew.
     ///
     /// # Errors
     /// See [`ClientError`].
     pub async fn reload(&self, request: &ReloadRequest) -> Result<ReloadReply, ClientError> {
         let builder = self.post("/api/v1/reload", request);
+        self.json(builder.timeout(longer_than(request.wait_ms))).await
+    }
+
+    /// Has queen give a hive no new work (`drain`), or work again.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn hive_drain(&self, hive: &str, drain: bool, request: &DrainRequest) -> Result<DrainReply, ClientError> {
+        let word = if drain { "drain" } else { "undrain" };
+        let builder = self.post(&format!("/api/v1/hives/{hive}/{word}"), request);
         self.json(builder.timeout(longer_than(request.wait_ms))).await
     }
 

@@ -7,7 +7,8 @@
 //! | `POST /api/v1/workers/{name}/scale` | [`ScaleRequest`] | [`VerbReply`] |
 //! | `GET /api/v1/workers/{name}/logs?replica=&hive=&lines=&follow=` | | `text/plain`, streamed |
 //! | `GET /api/v1/workers/{name}/why?replica=&hive=` | | [`WhyReply`] |
-//! | `POST /api/v1/reload` (hive that stands alone) | [`ReloadRequest`] | [`ReloadReply`] |
+//! | `POST /api/v1/reload` | [`ReloadRequest`] | [`ReloadReply`] |
+//! | `POST /api/v1/hives/{name}/drain`, `…/undrain` (queen) | [`DrainRequest`] | [`DrainReply`] |
 //! | `POST /api/v1/shutdown` | [`ShutdownRequest`] | 202; the process ends when all is stopped |
 //! | `POST /api/v1/hives/{name}/heartbeat` (queen) | [`crate::Heartbeat`] | [`crate::HeartbeatReply`] |
 //! | `GET /api/v1/hives/{name}/assignment?fleet=&generation=&wait_ms=` (queen) | | [`crate::Assignment`], or 204 |
@@ -18,7 +19,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::WorkerStatus;
+use crate::{HiveStatus, WorkerStatus};
 
 /// What can be asked of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,9 +35,17 @@ pub enum Verb {
     Kill,
     /// Try a failed one again; with `force`, its restart count is reset.
     Retry,
+    /// Give it no new work; what is in flight is finished, and it goes on running.
+    Drain,
+    /// Give it work again.
+    Undrain,
 }
 
 impl Verb {
+    /// Every verb.
+    pub const ALL: [Self; 7] =
+        [Self::Start, Self::Stop, Self::Restart, Self::Kill, Self::Retry, Self::Drain, Self::Undrain];
+
     /// The word in the path.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -46,6 +55,8 @@ impl Verb {
             Self::Restart => "restart",
             Self::Kill => "kill",
             Self::Retry => "retry",
+            Self::Drain => "drain",
+            Self::Undrain => "undrain",
         }
     }
 }
@@ -68,10 +79,7 @@ impl FromStr for Verb {
     type Err = UnknownVerb;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
-        [Self::Start, Self::Stop, Self::Restart, Self::Kill, Self::Retry]
-            .into_iter()
-            .find(|verb| verb.as_str() == word)
-            .ok_or_else(|| UnknownVerb { word: word.to_owned() })
+        Self::ALL.into_iter().find(|verb| verb.as_str() == word).ok_or_else(|| UnknownVerb { word: word.to_owned() })
     }
 }
 
@@ -86,11 +94,15 @@ pub struct VerbRequest {
     pub now: bool,
     /// With `retry`: reset the restart count.
     pub force: bool,
+    /// With `restart`: one replica after the other, each relieved by another one first.
+    pub rolling: bool,
+    /// With `restart`: what was kept from before (saved caches) is dropped.
+    pub clean: bool,
 }
 
 impl Default for VerbRequest {
     fn default() -> Self {
-        Self { wait_ms: 60_000, now: false, force: false }
+        Self { wait_ms: 60_000, now: false, force: false, rolling: false, clean: false }
     }
 }
 
@@ -166,7 +178,34 @@ pub struct ReloadReply {
     /// How many are as they were.
     pub untouched: usize,
     /// Keys that changed and are read only when the hive starts.
+    #[serde(default)]
     pub needs_hive_restart: Vec<String>,
+    /// Keys that changed and are read only when queen starts.
+    #[serde(default)]
+    pub needs_queen_restart: Vec<String>,
+}
+
+/// Body of `drain` and `undrain` of a hive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DrainRequest {
+    /// As in [`VerbRequest::wait_ms`]; a drain has settled when nothing is in flight on the hive any more.
+    pub wait_ms: u64,
+}
+
+impl Default for DrainRequest {
+    fn default() -> Self {
+        Self { wait_ms: default_wait_ms() }
+    }
+}
+
+/// Answer to `drain` and `undrain` of a hive.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DrainReply {
+    /// False where it was so already.
+    pub changed: bool,
+    /// The hive, as it is now.
+    pub hive: HiveStatus,
 }
 
 /// Answer to `why`.

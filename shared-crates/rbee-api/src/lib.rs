@@ -6,6 +6,7 @@
 pub mod assignment;
 pub mod client;
 pub mod control;
+pub mod difference;
 pub mod error;
 pub mod ids;
 pub mod openai;
@@ -15,7 +16,8 @@ pub mod status;
 pub use assignment::{Assignment, Desired, Heartbeat, HeartbeatReply, ModelSpec, WorkerAssignment, WorkerSpec};
 pub use client::{ClientError, ControlClient};
 pub use control::{
-    LogQuery, ReloadReply, ReloadRequest, ScaleRequest, ShutdownRequest, Verb, VerbReply, VerbRequest, WhyReply,
+    DrainReply, DrainRequest, LogQuery, ReloadReply, ReloadRequest, ScaleRequest, ShutdownRequest, Verb, VerbReply,
+    VerbRequest, WhyReply,
 };
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use ids::{ReplicaId, WorkerRef};

@@ -99,6 +99,12 @@ pub struct WorkerStatus {
     /// The limits set for it, each with how it is kept: by cgroup, by rlimit, or not in force.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<String>,
+    /// How long a start of it may take, its model's size considered; 0 where that is not known.
+    #[serde(default)]
+    pub start_timeout_ms: u64,
+    /// It is not loaded because nobody uses it; the next request for its model loads it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unloaded: bool,
 }
 
 /// The health body of seed 003.

@@ -1,12 +1,13 @@
 //! The whole tree, as far as it is known: what hives said last, and what is not heard of said so.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use rbee_api::{Desired, FleetStatus, HiveStatus, Phase, QueenStatus, ReplicaId, WorkerAssignment, WorkerStatus};
 use rbee_runtime::http::Json;
 
 use super::Api;
+use crate::desired::Load;
 use crate::fleet::{HiveView, View};
 use crate::lease::LeaseState;
 
@@ -39,8 +40,12 @@ fn hive_status(view: &View, name: &str, hive: &HiveView, now: Instant) -> HiveSt
     let heartbeat = hive.heartbeat.as_deref();
     let alive = hive.lease == LeaseState::Alive;
     let stopping = heartbeat.is_some_and(|heartbeat| heartbeat.stopping);
+    let drained = view.desired.upkeep.drained_hives.contains(name);
     let silent_s = now.saturating_duration_since(hive.renewed).as_secs_f64();
     let reason = match (alive, stopping, heartbeat) {
+        (true, false, _) if drained => {
+            Some(format!("no new work by order; `rbee-keeper hive undrain {name}` gives it work again"))
+        }
         (true, false, _) => None,
         (_, true, _) => Some("it said that it is stopping".to_owned()),
         (false, false, Some(_)) => Some(format!("no heartbeat for {silent_s:.0} s")),
@@ -50,6 +55,7 @@ fn hive_status(view: &View, name: &str, hive: &HiveView, now: Instant) -> HiveSt
     HiveStatus {
         name: name.to_owned(),
         phase: match (alive, stopping) {
+            (true, false) if drained => Phase::Draining,
             (true, false) => Phase::Running,
             (_, true) if hive.lease != LeaseState::Lost => Phase::Stopping,
             _ => Phase::Unavailable,
@@ -61,15 +67,15 @@ fn hive_status(view: &View, name: &str, hive: &HiveView, now: Instant) -> HiveSt
         uptime_s: heartbeat.filter(|_| alive).map_or(0.0, |heartbeat| heartbeat.uptime_s + silent_s),
         restarts: 0,
         reason,
-        workers: workers_of(hive, workers),
+        workers: workers_of(view, name, hive, workers),
     }
 }
 
 /// What runs there, whether it shall or not, and what shall run there and is not reported yet.
-fn workers_of(hive: &HiveView, assigned: &[WorkerAssignment]) -> Vec<WorkerStatus> {
+fn workers_of(view: &View, name: &str, hive: &HiveView, assigned: &[WorkerAssignment]) -> Vec<WorkerStatus> {
     let reported = hive.heartbeat.iter().flat_map(|heartbeat| heartbeat.workers.iter().cloned());
     let missing = assigned.iter().filter(|worker| hive.worker(&worker.id).is_none()).map(not_reported);
-    let mut workers: Vec<WorkerStatus> = reported.chain(missing).collect();
+    let mut workers: Vec<WorkerStatus> = reported.chain(missing).map(|status| as_ordered(view, name, status)).collect();
     workers.sort_by(|a, b| (&a.name, a.replica).cmp(&(&b.name, b.replica)));
     if hive.lease != LeaseState::Alive {
         for worker in &mut workers {
@@ -83,13 +89,63 @@ fn workers_of(hive: &HiveView, assigned: &[WorkerAssignment]) -> Vec<WorkerStatu
 pub(super) fn worker_status(view: &View, id: &ReplicaId) -> WorkerStatus {
     let home = view.desired.placement.get(id);
     let reported = home.and_then(|home| view.hives.get(home)).and_then(|hive| hive.worker(id));
-    if let Some(status) = reported {
-        return status.clone();
+    let status = match (reported, view.desired.assigned(id)) {
+        (Some(status), _) => status.clone(),
+        (None, Some((_, assigned))) => not_reported(assigned),
+        (None, None) => blank(id, Phase::Stopped, "no hive is there to run it"),
+    };
+    as_ordered(view, home.map_or("", String::as_str), status)
+}
+
+/// What queen knows beyond what the hive says: why a worker that runs gets no work, and that one is down for want of use.
+fn as_ordered(view: &View, hive: &str, mut status: WorkerStatus) -> WorkerStatus {
+    let id = ReplicaId { name: status.name.clone(), replica: status.replica };
+    let desired = &view.desired;
+    if status.phase == Phase::Running && desired.draining(hive, &id).is_some() {
+        status.phase = Phase::Draining;
+        status.reason = Some(why_drained(view, hive, &id));
     }
-    match view.desired.assigned(id) {
-        Some((_, assigned)) => not_reported(assigned),
-        None => blank(id, Phase::Stopped, "no hive is there to run it"),
+    let Some(wish) = view.wishes.get(&id.name) else { return status };
+    let Some(on_demand) = wish.on_demand else { return status };
+    let down = matches!(status.phase, Phase::Stopped | Phase::Starting) && status.pid.is_none();
+    if down && desired.load(&id.name, wish) == Load::Unloaded && !desired.is_held_down(&id, wish) {
+        status.phase = Phase::Stopped;
+        status.unloaded = true;
+        status.reason = Some(match desired.upkeep.loads.get(&id.name) {
+            Some(_) => format!("unloaded after {} idle", short(on_demand.idle_ttl)),
+            None => "not loaded: its first request loads it".to_owned(),
+        });
     }
+    status
+}
+
+fn why_drained(view: &View, hive: &str, id: &ReplicaId) -> String {
+    let desired = &view.desired;
+    let name = &id.name;
+    if let Some(leaving) = desired.upkeep.moves.iter().find(|leaving| leaving.id == *id && leaving.from == hive) {
+        let to = desired.placement.get(&leaving.id).map_or("another hive", String::as_str);
+        return format!("it moves to {to}");
+    }
+    if let Some(rolling) = desired.rolling(name).filter(|rolling| rolling.drains(id.replica)) {
+        return format!("rolling restart: {}", rolling.waits_for(name));
+    }
+    if desired.upkeep.loads.get(name) == Some(&Load::Leaving) {
+        return "about to be unloaded: nobody uses it".to_owned();
+    }
+    if desired.orders.get(id).is_some_and(|orders| orders.draining) {
+        return format!("no new work by order; `rbee-keeper worker undrain {id}` gives it work again");
+    }
+    format!("its hive gets no new work; `rbee-keeper hive undrain {hive}` gives it work again")
+}
+
+/// `10m`, `90s`, `1h30m`.
+fn short(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds == 0 {
+        return format!("{}ms", duration.as_millis());
+    }
+    let parts = [(seconds / 3600, "h"), (seconds % 3600 / 60, "m"), (seconds % 60, "s")];
+    parts.into_iter().filter(|(number, _)| *number > 0).map(|(number, unit)| format!("{number}{unit}")).collect()
 }
 
 fn not_reported(assigned: &WorkerAssignment) -> WorkerStatus {
@@ -120,9 +176,23 @@ fn blank(id: &ReplicaId, phase: Phase, reason: &str) -> WorkerStatus {
         own_engine: false,
         waits_for: None,
         limits: Vec::new(),
+        start_timeout_ms: 0,
+        unloaded: false,
     }
 }
 
 fn wall_clock(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| "an unknown time".to_owned(), |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_as_in_the_config() {
+        for (ms, text) in [(600_000, "10m"), (90_000, "1m30s"), (5_400_000, "1h30m"), (1_000, "1s"), (200, "200ms")] {
+            assert_eq!(short(Duration::from_millis(ms)), text);
+        }
+    }
 }

@@ -32,7 +32,7 @@ pub(super) async fn verb(
     body: Bytes,
 ) -> Result<Json<VerbReply>, HttpError> {
     let verb: Verb = verb.parse().map_err(|_| {
-        let message = format!("there is no verb `{verb}`: start, stop, restart, kill, retry and scale are");
+        let message = format!("there is no verb `{verb}`: start, stop, restart, kill, retry, drain, undrain and scale are");
         ApiError::new(ErrorCode::NotFound, message)
     })?;
     let request: VerbRequest = parse(&body)?;

@@ -103,6 +103,8 @@ fn status(assigned: &WorkerAssignment, phase: Phase, incarnation: u64) -> Worker
         own_engine: true,
         waits_for: None,
         limits: Vec::new(),
+        start_timeout_ms: 0,
+        unloaded: false,
     }
 }
 

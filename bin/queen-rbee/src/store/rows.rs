@@ -39,13 +39,18 @@ pub(super) fn load(connection: &Connection) -> Result<Option<DesiredState>, Read
     let mut state = DesiredState::new(fleet_id);
     state.counter = counter.ok_or_else(|| ReadError::Value { what: "counter".into() })?;
 
+    if let Some(upkeep) = meta(connection, "upkeep")? {
+        state.upkeep = serde_json::from_str(&upkeep).map_err(|_| ReadError::Value { what: "upkeep".into() })?;
+    }
+
     let mut statement = connection.prepare("SELECT worker, replicas FROM scaled")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         state.scaled.insert(row.get(0)?, row.get(1)?);
     }
     let mut statement = connection.prepare(
-        "SELECT worker, replica, desired, restart_generation, retry_generation, forced_generation FROM orders",
+        "SELECT worker, replica, desired, restart_generation, retry_generation, forced_generation, clean_generation, \
+         draining FROM orders",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -82,7 +87,14 @@ fn orders(row: &Row<'_>) -> Result<Orders, ReadError> {
     };
     // SQLite's integers are signed; ours count up from 0 one by one and stay far below that.
     let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
-    Ok(Orders { desired, restart_generation: number(3)?, retry_generation: number(4)?, forced_generation: number(5)? })
+    Ok(Orders {
+        desired,
+        restart_generation: number(3)?,
+        retry_generation: number(4)?,
+        forced_generation: number(5)?,
+        clean_generation: number(6)?,
+        draining: row.get(7)?,
+    })
 }
 
 /// Replaces everything by `state`.
@@ -90,6 +102,8 @@ pub(super) fn save(transaction: &Transaction<'_>, state: &DesiredState) -> rusql
     transaction.execute_batch("DELETE FROM scaled; DELETE FROM orders; DELETE FROM placement; DELETE FROM hive;")?;
     set_meta(transaction, "fleet_id", &state.fleet_id)?;
     set_meta(transaction, "counter", &state.counter.to_string())?;
+    let json = |error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
+    set_meta(transaction, "upkeep", &serde_json::to_string(&state.upkeep).map_err(json)?)?;
     for (worker, replicas) in &state.scaled {
         transaction.execute("INSERT INTO scaled VALUES (?1, ?2)", params![worker, replicas])?;
     }
@@ -100,14 +114,16 @@ pub(super) fn save(transaction: &Transaction<'_>, state: &DesiredState) -> rusql
             Desired::Killed => "killed",
         });
         transaction.execute(
-            "INSERT INTO orders VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO orders VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             params![
                 id.name,
                 id.replica,
                 desired,
                 orders.restart_generation.cast_signed(),
                 orders.retry_generation.cast_signed(),
-                orders.forced_generation.cast_signed()
+                orders.forced_generation.cast_signed(),
+                orders.clean_generation.cast_signed(),
+                orders.draining
             ],
         )?;
     }
@@ -115,8 +131,7 @@ pub(super) fn save(transaction: &Transaction<'_>, state: &DesiredState) -> rusql
         transaction.execute("INSERT INTO placement VALUES (?1, ?2, ?3)", params![id.name, id.replica, hive])?;
     }
     for (name, record) in &state.hives {
-        let record =
-            serde_json::to_string(record).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        let record = serde_json::to_string(record).map_err(json)?;
         transaction.execute("INSERT INTO hive VALUES (?1, ?2)", params![name, record])?;
     }
     Ok(())

@@ -25,6 +25,10 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE hive (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
 ",
     "ALTER TABLE orders ADD COLUMN forced_generation INTEGER NOT NULL DEFAULT 0;",
+    "
+    ALTER TABLE orders ADD COLUMN clean_generation INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE orders ADD COLUMN draining INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// The version this program writes.

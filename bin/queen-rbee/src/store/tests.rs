@@ -20,7 +20,14 @@ fn full_state(fleet_id: &str) -> DesiredState {
     state.scaled.insert("w".into(), 2);
     state.orders.insert(
         id,
-        Orders { desired: Some(Desired::Killed), restart_generation: 3, retry_generation: 4, forced_generation: 4 },
+        Orders {
+            desired: Some(Desired::Killed),
+            restart_generation: 3,
+            retry_generation: 4,
+            forced_generation: 4,
+            clean_generation: 2,
+            draining: true,
+        },
     );
     state.hives.insert("local".into(), record());
     let wishes = [("w".to_owned(), wish(1))].into();

@@ -97,6 +97,19 @@ impl TestQueen {
         within(wait).await;
     }
 
+    /// Waits until no request is in flight.
+    pub async fn until_idle(&self) {
+        let wait = async {
+            loop {
+                let metrics = self.http.get(format!("{}/metrics", self.url)).send().await.unwrap();
+                if metrics.text().await.unwrap().contains("\nrbee_queen_requests_in_flight 0\n") {
+                    return;
+                }
+            }
+        };
+        within(wait).await;
+    }
+
     /// Waits until the status is so.
     pub async fn until(&self, what: &str, condition: impl Fn(&FleetStatus) -> bool) -> FleetStatus {
         let wait = async {
@@ -299,6 +312,8 @@ pub fn worker(assigned: &WorkerAssignment, phase: Phase, port: u16) -> WorkerSta
         own_engine: true,
         waits_for: None,
         limits: Vec::new(),
+        start_timeout_ms: 0,
+        unloaded: false,
     }
 }
 

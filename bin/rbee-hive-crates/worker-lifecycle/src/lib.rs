@@ -8,4 +8,4 @@ mod template;
 mod unit;
 
 pub use engine::{ENGINE_PROGRAM, EngineMissing, Programs, default_threads};
-pub use unit::{Machine, Placement, UnitError, unit_spec, wants_port};
+pub use unit::{Machine, Placement, UnitError, state_dir, unit_spec, wants_port};

@@ -15,6 +15,12 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{EngineMissing, Programs, default_threads};
 use crate::template::{self, Unfillable, Values};
 
+/// What a slow disk reads of a model in a millisecond (64 MiB/s): a start may take so much longer.
+const LOAD_BYTES_PER_MS: u64 = 64 * 1024;
+
+/// Of the stop time-out, what our engine gets at most to save and end after its drain.
+const KEPT_FOR_SAVING_MS_MAX: u64 = 2_000;
+
 /// Facts of the machine that all its workers share.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -22,6 +28,8 @@ pub struct Machine {
     pub bind_ip: IpAddr,
     /// Folder for sockets and the like.
     pub run_dir: PathBuf,
+    /// Folder in which each replica of our engine has one for what it keeps over restarts.
+    pub state_dir: PathBuf,
     /// Where our engine's program is looked for.
     pub programs: Programs,
     /// What our engine asks of its clients; never shown to other commands.
@@ -141,7 +149,21 @@ pub fn unit_spec(worker: &WorkerAssignment, placement: &Placement, machine: &Mac
         LogPolicy { file_bytes_max: log.file_bytes_max, files_kept: log.files_kept, age_max: millis(log.age_max_ms) };
     unit.stop_signal = parse::<StopSignal>("stop_signal", &spec.stop_signal)?;
     unit.policy = policy(spec)?;
+    if spec.start_timeout_grows {
+        unit.policy.start_timeout_ms += placement.model_bytes / LOAD_BYTES_PER_MS;
+    }
     Ok(unit)
+}
+
+/// Where a replica of our engine keeps what survives its restarts. A clean restart gives it a new, empty one: so what it
+/// had is not used again, however often it is restarted afterwards.
+#[must_use]
+pub fn state_dir(worker: &WorkerAssignment, machine: &Machine) -> PathBuf {
+    let name = worker.id.unit_name();
+    machine.state_dir.join(match worker.clean_generation {
+        0 => name,
+        generation => format!("{name}.{generation}"),
+    })
 }
 
 fn engine_launch(worker: &WorkerAssignment, placement: &Placement, machine: &Machine) -> Result<Launch, UnitError> {
@@ -163,6 +185,11 @@ fn engine_launch(worker: &WorkerAssignment, placement: &Placement, machine: &Mac
     for (flag, number) in [("--slots", slots), ("--context", context), ("--threads", &threads)] {
         args.extend([flag.to_owned(), number.to_string()]);
     }
+    args.extend(["--state-dir".to_owned(), state_dir(worker, machine).to_string_lossy().into_owned()]);
+    // It hands over what is still in flight, and saves what it keeps, before it is killed.
+    let stop_timeout_ms = worker.spec.stop_timeout_ms;
+    let drain_timeout_ms = stop_timeout_ms - (stop_timeout_ms / 4).min(KEPT_FOR_SAVING_MS_MAX);
+    args.extend(["--drain-timeout".to_owned(), format!("{drain_timeout_ms}ms")]);
     if *deterministic {
         args.push("--deterministic".to_owned());
     }

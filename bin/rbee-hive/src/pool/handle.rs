@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use daemon_lifecycle::{History, LogFollower, StopMode, Supervisor, SupervisorError};
 use rbee_api::ReplicaId;
+use rbee_runtime::config::PortRange;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::orders::StoredOrders;
@@ -22,6 +23,8 @@ pub struct Pool {
 pub(super) enum Command {
     /// This is wanted from now on.
     Assign { orders: StoredOrders, reply: oneshot::Sender<Result<(), StateError>> },
+    /// Choose ports from here from now on.
+    Range(PortRange),
     /// Tell the supervisor nothing any more: it is being ended.
     Stopping { reply: oneshot::Sender<()> },
 }
@@ -39,6 +42,12 @@ impl Pool {
             return Ok(());
         }
         done.await.unwrap_or(Ok(()))
+    }
+
+    /// Chooses ports from `range` from now on; replicas that run keep theirs.
+    pub async fn use_ports(&self, range: PortRange) {
+        // The task ends with the hive alone.
+        let _ = self.commands.send(Command::Range(range)).await;
     }
 
     /// The workers, and every change of them.

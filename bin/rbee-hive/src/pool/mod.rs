@@ -14,6 +14,7 @@
 mod carry_out;
 mod dependencies;
 mod handle;
+mod kept;
 mod open;
 mod prepare;
 mod system_ports;
@@ -125,6 +126,7 @@ impl Task {
                 // Who asked may have gone; the order stands.
                 let _ = reply.send(saved);
             }
+            Command::Range(range) => self.use_ports(range),
             Command::Stopping { reply } => {
                 self.stopping = true;
                 self.preparations.clear();
@@ -132,6 +134,12 @@ impl Task {
                 let _ = reply.send(());
             }
         }
+    }
+
+    /// Ports are chosen from another range from now on; a replica that runs keeps its own until it is placed anew.
+    fn use_ports(&mut self, range: PortRange) {
+        self.range = range;
+        self.preparations.retain(|_, preparation| !matches!(preparation.stage, Stage::NoPort(_)));
     }
 
     async fn reconcile(&mut self) {
@@ -164,6 +172,7 @@ impl Task {
             self.told.removed(id);
             self.units.remove(id);
             self.ports.release(id);
+            self.drop_kept(id);
         }
         if !gone.is_empty() {
             self.preparations.retain(|_, preparation| !matches!(preparation.stage, Stage::NoPort(_)));
@@ -231,7 +240,10 @@ impl Task {
             }
         }
         match unit_spec(worker, &placement, &self.machine) {
-            Ok(spec) => Stage::Ready(Box::new(Unit { spec, placement })),
+            Ok(spec) => {
+                self.make_room_for_kept(worker);
+                Stage::Ready(Box::new(Unit { spec, placement }))
+            }
             Err(error) => {
                 tracing::error!(worker = %worker.id, %error, "cannot be started");
                 let phase = if error.is_unavailable() { Phase::Unavailable } else { Phase::Failed };
@@ -269,6 +281,16 @@ impl Task {
         }
     }
 
+    /// How long a start may take, the model's size considered as soon as it is known.
+    fn start_timeout_ms(&self, id: &ReplicaId, wanted: Option<&WorkerAssignment>) -> u64 {
+        let ready = match self.preparations.get(id).map(|preparation| &preparation.stage) {
+            Some(Stage::Ready(unit)) => Some(&**unit),
+            _ => self.units.get(id),
+        };
+        let configured = || wanted.map_or(0, |worker| worker.spec.start_timeout_ms);
+        ready.map_or_else(configured, |unit| unit.spec.policy.start_timeout_ms)
+    }
+
     fn status(&self, id: &ReplicaId) -> Option<Arc<UnitStatus>> {
         self.snapshot.borrow().get(&id.unit_name()).cloned()
     }
@@ -284,7 +306,9 @@ impl Task {
                 Some(Stage::Ready(_)) | None => self.held.get(id),
             };
             let unit = snapshot.get(&id.unit_name()).map(Arc::as_ref);
-            WorkerView::new(id, wanted.get(id).copied(), &self.told, unit, ahead, self.ports.get(id))
+            let mut view = WorkerView::new(id, wanted.get(id).copied(), &self.told, unit, ahead, self.ports.get(id));
+            view.status.start_timeout_ms = self.start_timeout_ms(id, wanted.get(id).copied());
+            view
         });
         let next = View {
             fleet_id: self.wanted.as_ref().map(|wanted| wanted.fleet_id.clone()),

@@ -18,6 +18,7 @@ pub(crate) fn worker(name: &str, replica: u32, desired: Desired) -> WorkerAssign
             working_dir: None,
             pid_file: None,
             start_timeout_ms: 1,
+            start_timeout_grows: false,
             stop_timeout_ms: 1,
             stop_signal: "TERM".into(),
             ready: "started".into(),
@@ -43,6 +44,7 @@ pub(crate) fn worker(name: &str, replica: u32, desired: Desired) -> WorkerAssign
         restart_generation: 0,
         retry_generation: 0,
         forced_generation: 0,
+        clean_generation: 0,
     }
 }
 

@@ -87,6 +87,7 @@ fn sleeper(name: &str, edit: impl Fn(&mut WorkerAssignment)) -> WorkerAssignment
         restart_generation: 0,
         retry_generation: 0,
         forced_generation: 0,
+        clean_generation: 0,
     };
     edit(&mut worker);
     worker

@@ -73,7 +73,7 @@ fn check(context: &Context) -> Result<Exit, Failure> {
     let loaded = context.config()?;
     let not_in_force = loaded.config.not_in_force();
     for key in &not_in_force {
-        context.ui.warn(&format!("`{}` is understood, but has no effect in this version yet", key.key));
+        context.ui.warn(&format!("`{}` is understood, but has no effect here", key.key));
     }
     let token = context.token()?;
     for (key, listen) in [("queen.listen", loaded.config.queen.listen), ("hive.listen", loaded.config.hive.listen)] {

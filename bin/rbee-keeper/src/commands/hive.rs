@@ -1,6 +1,7 @@
-//! `hive list | status | reload`.
+//! `hive list | status | drain | undrain | reload`.
 
-use rbee_api::{FleetStatus, ReloadReply, ReloadRequest};
+use rbee_api::{DrainRequest, FleetStatus};
+use rbee_runtime::config::Config;
 
 use super::status;
 use crate::cli::HiveCommand;
@@ -28,6 +29,8 @@ pub(super) async fn run(context: &Context, command: HiveCommand) -> Result<Exit,
             Ok(Exit::DONE)
         }
         HiveCommand::Reload => reload(context).await,
+        HiveCommand::Drain { name } => drain(context, &config, &name, true).await,
+        HiveCommand::Undrain { name } => drain(context, &config, &name, false).await,
         HiveCommand::Status { name } => {
             let known = status::gather(context, &config).await?;
             let Some(hive) = known.fleet.hives.into_iter().find(|hive| hive.name == name) else {
@@ -63,23 +66,32 @@ async fn reload(context: &Context) -> Result<Exit, Failure> {
                 .exit(Exit::USAGE));
         }
     };
+    super::reload::reload(context, &url).await
+}
+
+async fn drain(context: &Context, config: &Config, name: &str, drain: bool) -> Result<Exit, Failure> {
+    let target = context.target(config);
+    if let Target::Hive { .. } = target {
+        return Err(Failure::new(
+            "usage",
+            "a hive that stands alone gives out no requests: there is nothing to keep from it",
+        )
+        .hint("`rbee-keeper worker stop NAME` ends a worker after what it has in flight")
+        .exit(Exit::USAGE));
+    }
     let reply = {
-        let _spinner = context.ui.spinner("reloading");
-        context.client(&url)?.reload(&ReloadRequest { wait_ms: context.wait_ms() }).await?
+        let _spinner = context.ui.spinner(&format!("{} hive {name}", if drain { "draining" } else { "undraining" }));
+        let request = DrainRequest { wait_ms: context.wait_ms() };
+        context.client(target.url())?.hive_drain(name, drain, &request).await?
+    };
+    let done = match (drain, reply.changed) {
+        (true, true) => "drained: nothing is in flight there",
+        (true, false) => "was drained already",
+        (false, true) => "takes work again",
+        (false, false) => "was not drained",
     };
     context.ui.answer(&reply, |ui| {
-        let ReloadReply { added, removed, restarted, updated, untouched, needs_hive_restart } = &reply;
-        for (what, names) in
-            [("added", added), ("removed", removed), ("restarted", restarted), ("changed without a restart", updated)]
-        {
-            if !names.is_empty() {
-                ui.done(&format!("{what}: {}", names.join(", ")));
-            }
-        }
-        ui.done(&format!("untouched: {untouched}"));
-        for key in needs_hive_restart {
-            ui.warn(&format!("`{key}` is read only when the hive starts; its workers survive `kill -9` of it"));
-        }
+        ui.done(&format!("hive {name} {done}"));
         String::new()
     });
     Ok(Exit::DONE)

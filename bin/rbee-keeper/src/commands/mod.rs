@@ -7,6 +7,7 @@ mod hive;
 mod infer;
 mod model;
 mod queen;
+mod reload;
 mod status;
 mod up;
 mod worker;

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::status;
 use crate::cli::{LogArgs, QueenCommand};
-use crate::context::Context;
+use crate::context::{Context, Target};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::file_tail;
@@ -37,6 +37,7 @@ pub(super) async fn run(context: &Context, command: QueenCommand) -> Result<Exit
             answer(context, &config, changed, None, what);
         }
         QueenCommand::Status => return show(context, &config).await,
+        QueenCommand::Reload => return reload(context, &config).await,
         QueenCommand::Logs(args) => logs(context, args).await?,
     }
     Ok(Exit::DONE)
@@ -118,6 +119,15 @@ async fn kill(context: &Context, config: &Config) -> Result<bool, Failure> {
     let running = manager.get_pid()?.is_some();
     context.blocking(move || manager.kill()).await?;
     Ok(running)
+}
+
+async fn reload(context: &Context, config: &Config) -> Result<Exit, Failure> {
+    match context.target(config) {
+        Target::Queen { url, .. } => super::reload::reload(context, &url).await,
+        Target::Hive { .. } => Err(Failure::new("no_queen", "this machine's hive stands alone; there is no queen")
+            .hint("`rbee-keeper hive reload` has the hive read its configuration anew")
+            .exit(Exit::NOT_RUNNING)),
+    }
 }
 
 async fn show(context: &Context, config: &Config) -> Result<Exit, Failure> {

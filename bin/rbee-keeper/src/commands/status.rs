@@ -186,6 +186,8 @@ fn orphan(state_file: &Path) -> Option<WorkerStatus> {
         own_engine: false,
         waits_for: None,
         limits: Vec::new(),
+        start_timeout_ms: 0,
+        unloaded: false,
     })
 }
 

@@ -26,7 +26,7 @@ pub(super) async fn run(context: &Context, profile: Option<&str>) -> Result<Exit
         context.ui.hint("`rbee-keeper config init` writes it there, for you to change");
     }
     for key in config.not_in_force() {
-        context.ui.warn(&format!("`{}` has no effect in this version yet", key.key));
+        context.ui.warn(&format!("`{}` has no effect here", key.key));
     }
     let (queen_here, hive_here) = (config.starts_queen(), config.starts_hive());
     if !queen_here && !hive_here {
@@ -52,6 +52,7 @@ pub(super) async fn run(context: &Context, profile: Option<&str>) -> Result<Exit
         let others = config.worker.keys().map(String::as_str).filter(|name| !wanted.contains(name));
         ask(context, &config, &others.collect::<Vec<_>>(), Verb::Stop, Phase::Stopped).await?;
     }
+    let wanted = without_unloaded(context, &config, wanted).await?;
     ask(context, &config, &wanted, Verb::Start, Phase::Running).await?;
     let known = status::gather(context, &config).await?;
     status::print(context, &known);
@@ -68,6 +69,20 @@ async fn start_hive(context: &Context, config: &Config) -> Result<(), Failure> {
     let (pid, changed) = context.blocking(move || queen::start_blocking(&manager, port)).await?;
     context.ui.done(&format!("hive {} {} (pid {pid})", config.hive.name, if changed { "started" } else { "runs" }));
     Ok(())
+}
+
+/// The workers without those that are not loaded because nobody uses them: requests load them.
+async fn without_unloaded<'w>(
+    context: &Context,
+    config: &Config,
+    mut wanted: Vec<&'w str>,
+) -> Result<Vec<&'w str>, Failure> {
+    if !wanted.iter().any(|name| config.worker.get(*name).is_some_and(|worker| worker.idle_ttl.is_some())) {
+        return Ok(wanted);
+    }
+    let fleet = context.client(context.target(config).url())?.status().await?;
+    wanted.retain(|name| !fleet.workers().any(|(_, worker)| worker.unloaded && worker.name == *name));
+    Ok(wanted)
 }
 
 /// Asks the same of several workers at once and waits until all of them are as asked.

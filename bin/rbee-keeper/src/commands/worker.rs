@@ -1,4 +1,4 @@
-//! `worker list | start | stop | restart | kill | retry | why | status | logs | scale`.
+//! `worker list | start | stop | restart | drain | undrain | kill | retry | why | status | logs | scale`.
 
 use std::io;
 
@@ -22,11 +22,19 @@ pub(super) async fn run(context: &Context, command: WorkerCommand) -> Result<Exi
     let config = context.config()?.config;
     match command {
         WorkerCommand::List => list(context, &config).await,
-        WorkerCommand::Start(WorkerArgs { name }) => verb(context, &config, &name, Verb::Start, false).await,
-        WorkerCommand::Stop(WorkerArgs { name }) => verb(context, &config, &name, Verb::Stop, false).await,
-        WorkerCommand::Restart(WorkerArgs { name }) => verb(context, &config, &name, Verb::Restart, false).await,
-        WorkerCommand::Kill(WorkerArgs { name }) => verb(context, &config, &name, Verb::Kill, false).await,
-        WorkerCommand::Retry { worker, force } => verb(context, &config, &worker.name, Verb::Retry, force).await,
+        WorkerCommand::Start(WorkerArgs { name }) => verb(context, &config, &name, Verb::Start, plain()).await,
+        WorkerCommand::Stop(WorkerArgs { name }) => verb(context, &config, &name, Verb::Stop, plain()).await,
+        WorkerCommand::Restart { worker, rolling, clean } => {
+            let how = VerbRequest { rolling, clean, ..plain() };
+            verb(context, &config, &worker.name, Verb::Restart, how).await
+        }
+        WorkerCommand::Kill(WorkerArgs { name }) => verb(context, &config, &name, Verb::Kill, plain()).await,
+        WorkerCommand::Retry { worker, force } => {
+            let how = VerbRequest { force, ..plain() };
+            verb(context, &config, &worker.name, Verb::Retry, how).await
+        }
+        WorkerCommand::Drain(WorkerArgs { name }) => verb(context, &config, &name, Verb::Drain, plain()).await,
+        WorkerCommand::Undrain(WorkerArgs { name }) => verb(context, &config, &name, Verb::Undrain, plain()).await,
         WorkerCommand::Why(WorkerArgs { name }) => why(context, &config, &name).await,
         WorkerCommand::Status(WorkerArgs { name }) => show(context, &config, &name).await,
         WorkerCommand::Logs { worker, log } => logs(context, &config, &worker.name, log).await,
@@ -44,14 +52,27 @@ async fn list(context: &Context, config: &Config) -> Result<Exit, Failure> {
     Ok(Exit::DONE)
 }
 
-async fn verb(context: &Context, config: &Config, name: &WorkerRef, verb: Verb, force: bool) -> Result<Exit, Failure> {
+fn plain() -> VerbRequest {
+    VerbRequest::default()
+}
+
+async fn verb(
+    context: &Context,
+    config: &Config,
+    name: &WorkerRef,
+    verb: Verb,
+    how: VerbRequest,
+) -> Result<Exit, Failure> {
     let reply = {
         let _spinner = context.ui.spinner(&format!("{verb} {name}"));
-        let request = VerbRequest { wait_ms: context.wait_ms(), force, ..VerbRequest::default() };
+        let request = VerbRequest { wait_ms: context.wait_ms(), ..how };
         context.client(context.target(config).url())?.worker_verb(name, verb, &request).await?
     };
-    let wanted = if matches!(verb, Verb::Stop | Verb::Kill) { Phase::Stopped } else { Phase::Running };
-    check_reached(&reply, wanted)?;
+    match verb {
+        Verb::Stop | Verb::Kill => check_reached(&reply, Phase::Stopped)?,
+        Verb::Start | Verb::Restart | Verb::Retry => check_reached(&reply, Phase::Running)?,
+        Verb::Drain | Verb::Undrain => {}
+    }
     print_reply(context, &reply, verb_done(verb, reply.changed));
     Ok(Exit::DONE)
 }
@@ -81,7 +102,12 @@ fn verb_done(verb: Verb, changed: bool) -> &'static str {
         (Verb::Stop, true) => "stopped",
         (Verb::Kill, true) => "killed",
         (Verb::Stop | Verb::Kill, false) => "was not running",
-        (Verb::Restart, _) => "restarted",
+        (Verb::Restart, true) => "restarted",
+        (Verb::Restart, false) => "is not loaded: its next start is a new one",
+        (Verb::Drain, true) => "drained: nothing is in flight there",
+        (Verb::Drain, false) => "was drained already",
+        (Verb::Undrain, true) => "takes work again",
+        (Verb::Undrain, false) => "was not drained",
         (Verb::Retry, true) => "tried again",
         (Verb::Retry, false) => "has not given up",
     }
@@ -103,7 +129,12 @@ pub(super) fn check_reached(reply: &VerbReply, wanted: Phase) -> Result<(), Fail
 }
 
 fn check_each<'a>(workers: impl Iterator<Item = &'a WorkerOnHive>, wanted: Phase) -> Result<(), Failure> {
-    let elsewhere = |worker: &&WorkerOnHive| worker.worker.phase != wanted;
+    let elsewhere = |on: &&WorkerOnHive| match (wanted, on.worker.phase) {
+        // It is up; that it gets no work is somebody's order.
+        (Phase::Running, Phase::Draining) => false,
+        (Phase::Running, Phase::Stopped) if on.worker.unloaded => false,
+        (wanted, phase) => wanted != phase,
+    };
     let Some(WorkerOnHive { hive, worker }) = workers.into_iter().find(elsewhere) else { return Ok(()) };
     let name = format!("{hive}:{}/{}", worker.name, worker.replica);
     let reason = worker.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();

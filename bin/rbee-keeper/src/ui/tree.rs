@@ -171,6 +171,8 @@ pub(super) mod tests {
             own_engine: true,
             waits_for: None,
             limits: Vec::new(),
+            start_timeout_ms: 0,
+            unloaded: false,
         }
     }
 

@@ -248,7 +248,10 @@ pub struct CompletionRequest {
 
 /// What a completion goes on from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a string, an array of strings, an array of token ids or an array of such arrays")]
+#[serde(
+    untagged,
+    expecting = "expected a string, an array of strings, an array of token ids or an array of such arrays"
+)]
 pub enum Prompt {
     /// Text.
     Text(String),

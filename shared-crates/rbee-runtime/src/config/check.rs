@@ -40,8 +40,13 @@ fn check_daemons(config: &Config, document: &mut Document<'_>) {
     for (key, value) in [
         ("queen.lease_ttl", queen.lease_ttl),
         ("queen.drain_timeout", queen.drain_timeout),
+        ("queen.upgrade_timeout", queen.upgrade_timeout),
+        ("queen.upgrade_drain_timeout", queen.upgrade_drain_timeout),
         ("queen.queue_timeout", queen.queue_timeout),
         ("queen.stall_timeout", queen.stall_timeout),
+        ("queen.command_stall_timeout", queen.command_stall_timeout),
+        ("queen.comment_interval", queen.comment_interval),
+        ("queen.body_timeout", queen.body_timeout),
         ("hive.drain_timeout", hive.drain_timeout),
     ] {
         not_zero(document, key, value);
@@ -50,6 +55,9 @@ fn check_daemons(config: &Config, document: &mut Document<'_>) {
         if value.as_u64() == 0 {
             document.problem(key, format!("`{key}` must not be 0"), None);
         }
+    }
+    if queen.attempts_max == 0 {
+        document.problem("queen.attempts_max", "`queen.attempts_max` must not be 0: nothing would be asked", None);
     }
     let replicas: u64 = config.worker.values().map(|worker| u64::from(worker.replicas)).sum();
     if replicas > u64::from(hive.workers_max) {
@@ -204,6 +212,10 @@ fn check_bounds(worker: &WorkerConfig, key: &str, document: &mut Document<'_>) {
         if let Some(value) = value {
             not_zero(document, &at(field), value);
         }
+    }
+    if worker.idle_ttl.is_some() && worker.model.is_none() {
+        let message = format!("`{}` needs a `model`: whether a worker is used is seen by its requests", at("idle_ttl"));
+        document.problem(&at("idle_ttl"), message, None);
     }
     not_zero(document, &at("stop_timeout"), worker.stop_timeout);
     if let Some(health) = &worker.health {

@@ -1,20 +1,22 @@
-//! Keys that are understood and checked but do nothing yet. `config check` says so rather than let a user
-//! believe in a limit that is not there.
+//! Keys that are understood and checked but do nothing here. `config check` says so rather than let a user
+//! believe in something that does not happen.
 
 use super::schema::Config;
 
-/// A key that is set and has no effect in this version.
+/// A key that is set and has no effect.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct NotInForce {
-    /// The key, such as `worker.api.limits`.
+    /// The key, such as `worker.api.idle_ttl`.
     pub key: String,
 }
 
 impl Config {
-    /// The keys set to something that this version does not carry out.
+    /// The keys set to something that is not carried out on this machine.
     #[must_use]
     pub fn not_in_force(&self) -> Vec<NotInForce> {
-        let with_ttl = self.worker.iter().filter(|(_, worker)| worker.idle_ttl.is_some());
+        // A hive that stands alone sees no requests: it cannot know what is idle.
+        let alone = !self.starts_queen() && self.hive.queen.is_none();
+        let with_ttl = self.worker.iter().filter(|(_, worker)| alone && worker.idle_ttl.is_some());
         with_ttl.map(|(name, _)| NotInForce { key: format!("worker.{name}.idle_ttl") }).collect()
     }
 }

@@ -62,14 +62,32 @@ pub struct QueenConfig {
     /// How long requests in flight may take to end when she stops. Default 30 s.
     #[serde(with = "duration")]
     pub drain_timeout: Duration,
-    /// Requests that may wait for a worker; more are answered `queue_full`. Default 1024.
+    /// How long an upgrade may take until the new process serves; then the old one goes on alone. Default 60 s.
+    #[serde(with = "duration")]
+    pub upgrade_timeout: Duration,
+    /// How long the answers that were being written when she was upgraded may take to end. Default 10 min.
+    #[serde(with = "duration")]
+    pub upgrade_drain_timeout: Duration,
+    /// Requests that may wait for a worker of one model; more are answered `queue_full`. Default 1024.
     pub max_queue: u32,
-    /// How long a request may wait for a worker. Default 60 s.
+    /// How long a request may wait for a worker; for one that is being loaded, its start timeout longer. Default 60 s.
     #[serde(with = "duration")]
     pub queue_timeout: Duration,
-    /// How long a worker may be silent within an answer before the answer counts as broken. Default 120 s.
+    /// How long our engine may be silent within an answer before the answer is gone on with elsewhere. Default 10 s.
     #[serde(with = "duration")]
     pub stall_timeout: Duration,
+    /// How long another engine may be silent within an answer before the answer counts as broken. Default 120 s.
+    #[serde(with = "duration")]
+    pub command_stall_timeout: Duration,
+    /// After how much silence a streaming client gets a comment, so that nobody takes the stream for dead. Default 5 s.
+    #[serde(with = "duration")]
+    pub comment_interval: Duration,
+    /// Deaths of workers in a row that one request may meet without getting any further; after that it is answered
+    /// `upstream_broken`. Default 5.
+    pub attempts_max: u32,
+    /// How long the body of a request may take to come, besides a second for each 64 KiB of it. Default 30 s.
+    #[serde(with = "duration")]
+    pub body_timeout: Duration,
 }
 
 impl Default for QueenConfig {
@@ -81,9 +99,15 @@ impl Default for QueenConfig {
             max_body: ByteSize::mib(8),
             lease_ttl: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(30),
+            upgrade_timeout: Duration::from_secs(60),
+            upgrade_drain_timeout: Duration::from_secs(600),
             max_queue: 1024,
             queue_timeout: Duration::from_secs(60),
-            stall_timeout: Duration::from_secs(120),
+            stall_timeout: Duration::from_secs(10),
+            command_stall_timeout: Duration::from_secs(120),
+            comment_interval: Duration::from_secs(5),
+            attempts_max: 5,
+            body_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -163,7 +187,8 @@ pub struct WorkerConfig {
     pub context: u32,
     /// Our engine: threads. Absent: chosen from model size and free cores.
     pub threads: Option<u32>,
-    /// Unload when unused for so long; loaded again by the next request. Absent: never.
+    /// Unload all replicas when unused for so long; the next request loads them again. With `auto_start = false` the first
+    /// request loads them. For a worker with a model, in a fleet: queen sees the requests. Absent: never.
     #[serde(with = "optional_duration")]
     pub idle_ttl: Option<Duration>,
     /// Our engine: the same tokens alone, in a batch and after a resume; slower prefill.
@@ -188,7 +213,8 @@ pub struct WorkerConfig {
     pub depends_on: Vec<String>,
     /// Starts by itself, whatever role and profile say.
     pub auto_start: Option<bool>,
-    /// How long it may take to get ready. Absent: 30 s for a command, 2 min for our engine.
+    /// How long it may take to get ready. Absent: 30 s for a command, 2 min for our engine, and 16 s more for each GiB of
+    /// its model.
     #[serde(with = "optional_duration")]
     pub start_timeout: Option<Duration>,
     /// How long it may take to end before it is killed. Default 10 s.

@@ -80,8 +80,12 @@ fn every_key_of_the_contract_is_taken() {
     assert_eq!(config.worker["smollm2"].idle_ttl, Some(Duration::from_secs(600)));
     assert_eq!(config.worker["api"].limits.memory_max.unwrap().as_u64(), 4 << 30);
     assert_eq!(config.worker["api"].ready, Some(Ready::Notify));
-    let not_yet: Vec<String> = config.not_in_force().into_iter().map(|k| k.key).collect();
-    assert_eq!(not_yet, ["worker.smollm2.idle_ttl"]);
+    assert_eq!(config.not_in_force(), []);
+    let alone = parse(
+        &CONTRACT.replace("queen = \"http", "#\"").replace("auto_start = true\n[hive]", "auto_start = false\n[hive]"),
+    );
+    let without_effect: Vec<String> = alone.not_in_force().into_iter().map(|k| k.key).collect();
+    assert_eq!(without_effect, ["worker.smollm2.idle_ttl"], "nobody there sees requests");
     let spec = config.worker["api"].to_spec();
     assert_eq!((spec.limits.memory_max_bytes, spec.limits.io.as_deref()), (Some(4 << 30), Some("low")));
     assert_eq!((spec.depends_on, spec.stale_locks), (vec!["cache".to_owned()], vec!["~/.lotus/repo.lock".to_owned()]));

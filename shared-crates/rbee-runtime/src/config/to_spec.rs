@@ -123,6 +123,7 @@ impl WorkerConfig {
             working_dir: self.working_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
             pid_file: self.pid_file.as_ref().map(|file| file.to_string_lossy().into_owned()),
             start_timeout_ms: millis(self.start_timeout.unwrap_or(default_start_timeout)),
+            start_timeout_grows: self.start_timeout.is_none() && self.model.is_some(),
             stop_timeout_ms: millis(self.stop_timeout),
             stop_signal: self.stop_signal.to_string(),
             ready: self.ready_or_default().to_string(),

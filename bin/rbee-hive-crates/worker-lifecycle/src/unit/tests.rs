@@ -19,6 +19,7 @@ fn worker(engine: Engine, model: bool) -> WorkerAssignment {
             working_dir: Some("/srv".into()),
             pid_file: Some("/run/x.pid".into()),
             start_timeout_ms: 1_000,
+            start_timeout_grows: false,
             stop_timeout_ms: 2_000,
             stop_signal: "INT".into(),
             ready: "http:/health".into(),
@@ -44,6 +45,7 @@ fn worker(engine: Engine, model: bool) -> WorkerAssignment {
         restart_generation: 0,
         retry_generation: 0,
         forced_generation: 0,
+        clean_generation: 0,
     }
 }
 
@@ -59,6 +61,7 @@ fn machine(folder: &Path) -> Machine {
     Machine {
         bind_ip: "10.0.0.1".parse().unwrap(),
         run_dir: "/run/w".into(),
+        state_dir: "/state/w".into(),
         programs: Programs::new(Some(folder.to_owned()), None),
         token: Some("secret".into()),
         cores: 8,
@@ -74,17 +77,34 @@ fn placement() -> Placement {
 fn our_engine_inherits_its_socket_and_gets_the_token() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(ENGINE_PROGRAM), "").unwrap();
-    let unit = unit_spec(&worker(engine(None), true), &placement(), &machine(folder.path())).unwrap();
+    let mut worker = worker(engine(None), true);
+    let unit = unit_spec(&worker, &placement(), &machine(folder.path())).unwrap();
     assert_eq!(unit.name, "w.1");
     assert_eq!(unit.launch.program, folder.path().join(ENGINE_PROGRAM));
     assert_eq!(
         unit.launch.args.join(" "),
         "--model-path /models/m.gguf --model-name m --listen 10.0.0.1:7855 --slots 4 --context 512 --threads 7 \
-         --deterministic"
+         --state-dir /state/w/w.1 --drain-timeout 1500ms --deterministic"
     );
     assert_eq!(unit.launch.env["RBEE_TOKEN"], "secret");
     assert_eq!(unit.listen, Some("10.0.0.1:7855".parse().unwrap()));
     assert_eq!(unit.readiness, Readiness::Probe(Probe::Http { address: None, path: "/health".into() }));
+    worker.clean_generation = 7;
+    let clean = unit_spec(&worker, &placement(), &machine(folder.path())).unwrap();
+    assert!(clean.launch.args.contains(&"/state/w/w.1.7".to_owned()), "a clean restart begins with nothing");
+}
+
+/// QUEEN-24
+#[test]
+fn a_start_may_take_longer_the_larger_the_model() {
+    let mut worker = worker(command(&["serve"]), true);
+    let timeout = |worker: &WorkerAssignment, gib: u64| {
+        let placement = Placement { model_bytes: gib << 30, ..placement() };
+        unit_spec(worker, &placement, &machine(Path::new("/x"))).unwrap().policy.start_timeout_ms
+    };
+    assert_eq!((timeout(&worker, 0), timeout(&worker, 40)), (1_000, 1_000), "the user said so");
+    worker.spec_mut().start_timeout_grows = true;
+    assert_eq!((timeout(&worker, 0), timeout(&worker, 1), timeout(&worker, 40)), (1_000, 17_384, 656_360));
 }
 
 #[test]
