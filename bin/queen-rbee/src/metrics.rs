@@ -3,8 +3,8 @@
 //! Labels have bounded values: a model is one of the config's or `unknown`.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -16,7 +16,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use rbee_api::{FleetStatus, Phase};
-use tokio::sync::Semaphore;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -39,17 +38,21 @@ struct PhaseLabel {
     phase: &'static str,
 }
 
+/// How many requests wait, by model.
+type Depths = dyn Fn() -> Vec<(String, usize)> + Send + Sync;
+
 /// All of queen's numbers.
 pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     in_flight: Gauge,
-    queued: Gauge,
+    queued: Family<ModelLabel, Gauge>,
     upstream_failures: Family<KindLabel, Counter>,
     first_byte: Family<ModelLabel, Histogram, fn() -> Histogram>,
     hives: Family<PhaseLabel, Gauge>,
     workers: Family<PhaseLabel, Gauge>,
-    queue: OnceLock<(Arc<Semaphore>, u32)>,
+    resumes: Family<ModelLabel, Counter>,
+    queue: OnceLock<Box<Depths>>,
     last_activity_ms: AtomicI64,
     errors: AtomicU64,
 }
@@ -88,11 +91,12 @@ impl Metrics {
             registry: Registry::with_prefix("rbee_queen"),
             requests: Family::default(),
             in_flight: Gauge::default(),
-            queued: Gauge::default(),
+            queued: Family::default(),
             upstream_failures: Family::default(),
             first_byte,
             hives: Family::default(),
             workers: Family::default(),
+            resumes: Family::default(),
             queue: OnceLock::new(),
             last_activity_ms: AtomicI64::new(0),
             errors: AtomicU64::new(0),
@@ -105,7 +109,9 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register("requests", "Requests answered, by model and status", self.requests.clone());
         registry.register("requests_in_flight", "Requests being answered or waiting", self.in_flight.clone());
-        registry.register("requests_queued", "Requests waiting for a worker", self.queued.clone());
+        registry.register("requests_queued", "Requests waiting for a worker, by model", self.queued.clone());
+        let help = "Times that an answer was gone on with by another worker, by model";
+        registry.register("streams_resumed", help, self.resumes.clone());
         let help = "Attempts at a worker that came to nothing, by kind";
         registry.register("upstream_failures", help, self.upstream_failures.clone());
         let help = "Time from a request to the first byte of its answer";
@@ -114,9 +120,9 @@ impl Metrics {
         registry.register("workers", "Replicas by phase", self.workers.clone());
     }
 
-    /// Whose free places tell how many wait; the first call counts.
-    pub fn watch_queue(&self, queue: Arc<Semaphore>, places: u32) {
-        let _ = self.queue.set((queue, places));
+    /// Who tells how many wait, by model; the first call counts.
+    pub fn watch_queue(&self, depths: impl Fn() -> Vec<(String, usize)> + Send + Sync + 'static) {
+        let _ = self.queue.set(Box::new(depths));
     }
 
     /// One more answer.
@@ -140,6 +146,11 @@ impl Metrics {
         self.upstream_failures.get_or_create(&KindLabel { kind }).inc();
     }
 
+    /// Another worker goes on with an answer.
+    pub fn resumed(&self, model: &str) {
+        self.resumes.get_or_create(&ModelLabel { model: model.to_owned() }).inc();
+    }
+
     /// A worker began to answer.
     pub fn first_byte(&self, model: &str, after: Duration) {
         self.first_byte.get_or_create(&ModelLabel { model: model.to_owned() }).observe(after.as_secs_f64());
@@ -151,15 +162,13 @@ impl Metrics {
         let last_ms = self.last_activity_ms.load(Ordering::Relaxed);
         Activity {
             last_activity: Some(last_ms).filter(|ms| *ms > 0).and_then(|ms| Timestamp::from_millisecond(ms).ok()),
-            queue_depth: self.queue_depth(),
+            queue_depth: self.queue_depths().iter().map(|(_, depth)| *depth as u64).sum(),
             error_count: self.errors.load(Ordering::Relaxed),
         }
     }
 
-    fn queue_depth(&self) -> u64 {
-        self.queue
-            .get()
-            .map_or(0, |(queue, places)| u64::from(*places).saturating_sub(queue.available_permits() as u64))
+    fn queue_depths(&self) -> Vec<(String, usize)> {
+        self.queue.get().map(|depths| depths()).unwrap_or_default()
     }
 
     /// The text for Prometheus.
@@ -167,7 +176,9 @@ impl Metrics {
     /// # Errors
     /// When a number cannot be written as text.
     pub fn render(&self, fleet: &FleetStatus) -> Result<String, fmt::Error> {
-        self.queued.set(self.queue_depth().cast_signed());
+        for (model, depth) in self.queue_depths() {
+            self.queued.get_or_create(&ModelLabel { model }).set(i64::try_from(depth).unwrap_or(i64::MAX));
+        }
         count(&self.hives, &fleet.hives.iter().map(|hive| hive.phase).collect::<Vec<_>>());
         count(&self.workers, &fleet.workers().map(|(_, worker)| worker.phase).collect::<Vec<_>>());
         let mut text = String::new();

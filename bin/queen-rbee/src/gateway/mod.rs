@@ -1,63 +1,108 @@
 //! The OpenAI-compatible gateway, `/v1/`: routes to workers and streams their answers through.
+//!
+//! ```text
+//!   request ─▶ dispatch ─▶ lanes (whose turn) ─▶ picker (which worker) ─▶ upstream ─┐
+//!                  ▲                                ▲ prefix (where it is warm)     ▼
+//!                  │ goes on elsewhere              │ routes (of the registry)    answer
+//!   client ◀──── relay ◀─── stream: whole blocks, what was said so far (resume) ◀───┘
+//! ```
 
 mod dispatch;
+mod lanes;
+mod limits;
 mod picker;
+mod prefix;
 mod relay;
 mod request;
+mod resume;
 mod sse;
+mod stream;
 mod upstream;
 
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::body::Body;
+use axum::extract::{self, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use rbee_api::openai::{Model, ModelList};
 use rbee_api::{ApiError, ErrorCode};
 use rbee_runtime::http::{HttpError, Json, current_correlation_id};
 use rbee_runtime::token::Token;
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+pub use limits::Limits;
+
+use crate::activity::Activity;
 use crate::metrics::{InFlightGauge, Metrics};
 use crate::orders::suggest;
 use crate::registry::Registry;
 use crate::stopping::Stopping;
-use dispatch::Dispatch;
-use picker::Picker;
-use upstream::{Question, Upstream};
+use dispatch::{Begun, Dispatch, Wanted};
+use lanes::Lanes;
+use picker::{InFlight, Picker};
+use prefix::Warm;
+use relay::{Next, Relay};
+use request::Path;
+use resume::Progress;
+use upstream::{Answer, AnswerBody, Pieces, Upstream};
 
-/// How long a worker may take to begin an answer; one without a stream begins when it is complete.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(3600);
+/// What the gateway works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// Knows where workers are.
+    pub registry: Registry,
+    /// How queen is stopped.
+    pub stopping: Stopping,
+    /// Numbers.
+    pub metrics: Arc<Metrics>,
+    /// Is told what is in flight where.
+    pub activity: Arc<Activity>,
+    /// For our own engines.
+    pub token: Token,
+}
 
-/// The gateway's bounds.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Largest request body, in bytes.
-    pub body_bytes_max: usize,
-    /// Requests that may wait for a worker.
-    pub max_queue: u32,
-    /// How long each of them may wait.
-    pub queue_timeout: Duration,
-    /// How long a worker may be silent within an answer.
-    pub stall_timeout: Duration,
+/// What may change while requests are under way; each keeps what it began with.
+#[derive(Debug)]
+struct Settings {
+    limits: Limits,
 }
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
 pub struct Gateway {
+    shared: Arc<Shared>,
+}
+
+/// The gateway's inside.
+#[derive(Debug)]
+pub struct Shared {
     registry: Registry,
     stopping: Stopping,
     metrics: Arc<Metrics>,
-    limits: Limits,
+    settings: Arc<Settings>,
     upstream: Upstream,
     picker: Arc<Picker>,
-    queue: Arc<Semaphore>,
+    lanes: Arc<Lanes>,
+    warm: Warm,
     in_flight: TaskTracker,
     started_s: i64,
+}
+
+impl std::ops::Deref for Gateway {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
 }
 
 /// A request that is not answered to its end: queen waits for it when she drains, and it is in the metrics.
@@ -67,30 +112,25 @@ struct Tracked {
 }
 
 impl Gateway {
-    /// A gateway to the workers that `registry` knows.
+    /// A gateway to the workers that the registry knows.
     #[must_use]
-    pub fn new(
-        registry: Registry,
-        stopping: Stopping,
-        metrics: Arc<Metrics>,
-        limits: Limits,
-        http: reqwest::Client,
-        token: Token,
-    ) -> Self {
-        let upstream = Upstream { http, token, stall_timeout: limits.stall_timeout, answer_timeout: ANSWER_TIMEOUT };
-        let queue = Arc::new(Semaphore::new(limits.max_queue as usize));
-        metrics.watch_queue(Arc::clone(&queue), limits.max_queue);
-        Self {
-            registry,
-            stopping,
-            metrics,
-            limits,
-            upstream,
-            picker: Arc::default(),
-            queue,
+    pub fn new(parts: Parts, limits: Limits) -> Self {
+        let lanes = Arc::new(Lanes::new(limits.max_queue));
+        let depths = Arc::clone(&lanes);
+        parts.metrics.watch_queue(move || depths.depths());
+        let shared = Shared {
+            upstream: Upstream::new(&parts.token),
+            picker: Arc::new(Picker::new(parts.activity)),
+            registry: parts.registry,
+            stopping: parts.stopping,
+            metrics: parts.metrics,
+            settings: Arc::new(Settings { limits }),
+            lanes,
+            warm: Warm::default(),
             in_flight: TaskTracker::new(),
             started_s: jiff::Timestamp::now().as_second(),
-        }
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// The routes.
@@ -117,7 +157,10 @@ async fn models(State(gateway): State<Gateway>) -> Json<ModelList> {
     Json(ModelList::new(models.collect()))
 }
 
-async fn model(State(gateway): State<Gateway>, Path(id): Path<String>) -> Result<Json<Model>, HttpError> {
+async fn model(
+    State(gateway): State<Gateway>,
+    extract::Path(id): extract::Path<String>,
+) -> Result<Json<Model>, HttpError> {
     let view = gateway.registry.view();
     if view.routes.models.contains_key(&id) {
         return Ok(Json(Model::new(id, gateway.started_s)));
@@ -127,18 +170,18 @@ async fn model(State(gateway): State<Gateway>, Path(id): Path<String>) -> Result
 }
 
 async fn chat_completions(State(gateway): State<Gateway>, request: Request) -> Response {
-    serve(&gateway, "/v1/chat/completions", request).await
+    serve(&gateway, Path::Chat, request).await
 }
 
 async fn completions(State(gateway): State<Gateway>, request: Request) -> Response {
-    serve(&gateway, "/v1/completions", request).await
+    serve(&gateway, Path::Completions, request).await
 }
 
 async fn embeddings(State(gateway): State<Gateway>, request: Request) -> Response {
-    serve(&gateway, "/v1/embeddings", request).await
+    serve(&gateway, Path::Embeddings, request).await
 }
 
-async fn serve(gateway: &Gateway, path: &'static str, request: Request) -> Response {
+async fn serve(gateway: &Gateway, path: Path, request: Request) -> Response {
     let mut model = None;
     let response = match answer(gateway, path, request, &mut model).await {
         Ok(response) => response,
@@ -151,7 +194,7 @@ async fn serve(gateway: &Gateway, path: &'static str, request: Request) -> Respo
 /// `model` is told once it is known to be one of ours: names that clients make up must not become labels.
 async fn answer(
     gateway: &Gateway,
-    path: &'static str,
+    path: Path,
     request: Request,
     model: &mut Option<String>,
 ) -> Result<Response, ApiError> {
@@ -160,18 +203,105 @@ async fn answer(
     if gateway.stopping.is_draining() {
         return Err(dispatch::shutting_down());
     }
+    let arrived = Instant::now();
+    let settings = Arc::clone(&gateway.settings);
+    let limits = &settings.limits;
     let (parts, body) = request.into_parts();
-    let body = request::read_body(&parts.headers, body, gateway.limits.body_bytes_max).await?;
-    let asked = request::peek(&body)?;
-    if gateway.registry.view().routes.models.contains_key(&asked.model) {
-        *model = Some(asked.model.clone());
-    }
+    let body = request::read_body(&parts.headers, body, limits.body_bytes_max, limits.body_timeout).await?;
+    let asked = request::peek(path, &body, false)?;
+    dispatch::route(&gateway.registry.view(), &asked.model)?;
+    *model = Some(asked.model.clone());
     tracing::debug!(model = asked.model, stream = asked.stream, "asked");
-    let question = Question {
+    let wanted = Arc::new(Wanted {
         path,
-        headers: upstream::for_the_worker(&parts.headers),
+        headers: upstream::for_the_worker(parts.headers),
         body,
+        asked,
         correlation_id: current_correlation_id().unwrap_or_default(),
+        arrived,
+    });
+    match wanted.asked.stream && path != Path::Embeddings {
+        true => stream(gateway, settings, wanted, tracked).await,
+        false => whole(gateway, settings, wanted, tracked).await,
+    }
+}
+
+/// An answer in one piece. Nothing of it has been sent before it is there, so it can always be asked for again.
+async fn whole(
+    gateway: &Gateway,
+    settings: Arc<Settings>,
+    wanted: Arc<Wanted>,
+    tracked: Tracked,
+) -> Result<Response, ApiError> {
+    let own_body = wanted.asked.own.as_ref().map(|own| own.at(&Progress::default()));
+    let dispatch = Dispatch::new(gateway.clone(), settings, wanted, own_body, false, 0);
+    let Begun { answer, in_flight, .. } = dispatch.run().await?;
+    Ok(pass_on(answer, in_flight, tracked))
+}
+
+fn pass_on(answer: Answer, in_flight: InFlight, tracked: Tracked) -> Response {
+    let Answer { status, headers, body } = answer;
+    let body = match body {
+        AnswerBody::Whole(bytes) => Body::from(bytes),
+        AnswerBody::Large(first, rest) if status.is_success() => large(Some(first), rest, (in_flight, tracked)),
+        // Nobody asked for one.
+        AnswerBody::Events(rest) => large(None, rest, (in_flight, tracked)),
+        refusal => refusal.into_refusal(),
     };
-    Dispatch::new(gateway, &asked.model, question).run(tracked).await
+    (status, headers, body).into_response()
+}
+
+/// What is too large to be kept: where it breaks, so does the client's connection.
+fn large(first: Option<Bytes>, rest: Pieces, held: (InFlight, Tracked)) -> Body {
+    Body::from_stream(unfold(Some((first, rest, held)), |state| async move {
+        let (first, mut rest, held) = state?;
+        if let Some(first) = first {
+            return Some((Ok(first), Some((None, rest, held))));
+        }
+        match rest.next().await? {
+            Ok(piece) => Some((Ok(piece), Some((None, rest, held)))),
+            Err(error) => Some((Err(io::Error::other(error)), None)),
+        }
+    }))
+}
+
+/// A stream of events. Until something passes, what goes wrong still has its status.
+async fn stream(
+    gateway: &Gateway,
+    settings: Arc<Settings>,
+    wanted: Arc<Wanted>,
+    tracked: Tracked,
+) -> Result<Response, ApiError> {
+    let mut relay = Relay::new(gateway.clone(), settings, wanted);
+    let first = match relay.next().await {
+        Next::Pass(first) => first,
+        Next::Failed(error) => return Err(error),
+        Next::Other(answer, in_flight) => return Ok(pass_on(answer, in_flight, tracked)),
+        Next::End => Bytes::new(),
+    };
+    let headers = relay.headers().unwrap_or_else(event_headers);
+    let body = Body::from_stream(unfold(Some((Some(first), relay, tracked)), |state| async move {
+        let (first, mut relay, tracked) = state?;
+        if let Some(first) = first {
+            return Some((Ok::<_, io::Error>(first), Some((None, relay, tracked))));
+        }
+        match relay.next().await {
+            Next::Pass(bytes) => Some((Ok(bytes), Some((None, relay, tracked)))),
+            Next::Failed(error) => Some((Ok(relay.error_event(&error)), None)),
+            Next::Other(answer, _) => Some((Ok(relay.refusal_event(&answer)), None)),
+            Next::End => None,
+        }
+    }));
+    Ok((StatusCode::OK, headers, body).into_response())
+}
+
+/// Of a stream that no worker has begun yet.
+fn event_headers() -> HeaderMap {
+    // Proxies of the nginx kind would otherwise gather the events.
+    let headers = [
+        (CONTENT_TYPE, "text/event-stream"),
+        (CACHE_CONTROL, "no-cache"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    headers.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect()
 }

@@ -1,120 +1,410 @@
-//! An answer on its way to the client, piece by piece.
+//! A stream of events on its way to the client, over as many workers as it takes.
 //!
 //! ```text
-//!   piece ─▶ passes ─▶ … ─▶ end with [DONE] or own error ─▶ ends
-//!                      └──▶ breaks, stalls, ends too early ─▶ events: an error event, then ends, without [DONE]
-//!                                                             else: the connection is broken off
+//!              a worker begins                    [DONE], its own error
+//!   Asking ──────────────────────▶ Flowing ─────────────────────────────▶ Ended
+//!     │ ▲                             │ dies, falls silent, hands over, sends garbage
+//!     │ └── may it be gone on with? ◀─┘   ours: always; others: until the client has seen something
+//!     │     `attempts_max` times in a row without getting any further
+//!     └──▶ Ended: an error event, never [DONE]
 //! ```
 //!
-//! Dropped by the client at any point, it drops the connection to the worker, which ends the work there.
+//! While nothing comes the client gets a comment now and then. Dropped by the client at any point, it drops all that
+//! it has: a place in line, a connection, and with it the work at the worker.
 
-use std::io;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::unfold;
-use rbee_api::{ApiError, ErrorCode};
+use bytes::{Bytes, BytesMut};
+use rbee_api::{ApiError, ErrorBody, ErrorCode};
+use tokio::time::{Instant, Sleep};
 
-use super::Tracked;
+use super::dispatch::{Begun, Dispatch, Wanted};
 use super::picker::InFlight;
-use super::sse::Framer;
-use super::upstream::Pieces;
-use crate::stopping::Stopping;
+use super::stream::{End, Stream};
+use super::upstream::{Answer, AnswerBody, Pieces};
+use super::{Gateway, Settings};
 
-/// Everything that lives as long as the answer.
+/// Times that one answer is gone on with.
+const RESUMES_MAX: u32 = 256;
+/// What a client sees while it waits.
+const WAITING: Bytes = Bytes::from_static(b": waiting\n\n");
+const DONE: &[u8] = b"data: [DONE]\n\n";
+
+/// One stream.
 pub(super) struct Relay {
-    /// What came already.
-    pub(super) first: Option<Bytes>,
-    /// What is to come.
-    pub(super) rest: Pieces,
-    /// The worker's load.
-    pub(super) in_flight: InFlight,
-    /// Queen waits for it when she drains.
-    #[expect(dead_code, reason = "held for its Drop")]
-    pub(super) tracked: Tracked,
-    /// How long the worker may be silent.
-    pub(super) stall_timeout: Duration,
-    /// When queen is in a hurry, it ends.
-    pub(super) stopping: Stopping,
-    /// Counts what breaks.
-    pub(super) on_break: Box<dyn Fn(&str) + Send + Sync>,
-    /// For the error event.
-    pub(super) correlation_id: String,
+    gateway: Gateway,
+    settings: Arc<Settings>,
+    wanted: Arc<Wanted>,
+    stream: Stream,
+    phase: Phase,
+    /// Goes off when there is something to do though nothing comes.
+    timer: Pin<Box<Sleep>>,
+    /// Queen is told to stop at once.
+    interrupt: Pin<Box<dyn Future<Output = ()> + Send>>,
+    last_sent: Instant,
+    resumes: u32,
+    /// In a row, without getting any further.
+    deaths: u32,
+    headers: Option<http::HeaderMap>,
+}
+
+type Asking = Pin<Box<dyn Future<Output = Result<Begun, ApiError>> + Send>>;
+
+enum Phase {
+    Asking(Asking),
+    Flowing(Flowing),
+    Ended,
+}
+
+/// A worker's part.
+struct Flowing {
+    pieces: Pieces,
+    in_flight: InFlight,
+    last_heard: Instant,
+    /// It has brought the answer further.
+    further: bool,
+}
+
+/// What comes next.
+pub(super) enum Next {
+    /// For the client.
+    Pass(Bytes),
+    /// The first answer was no stream.
+    Other(Answer, InFlight),
+    /// It cannot be brought to its end.
+    Failed(ApiError),
+    /// That was all.
+    End,
+}
+
+/// Why a worker's part has ended before the answer was complete.
+enum Break {
+    Died(&'static str),
+    Silent(Duration),
+    Handover,
+    Garbage(&'static str),
+    Error(Bytes),
 }
 
 impl Relay {
-    /// The body of a stream of events.
-    pub(super) fn into_events(self) -> Body {
-        let state = Some((self, Framer::default()));
-        Body::from_stream(unfold(state, |state| async move {
-            let (mut relay, mut framer) = state?;
-            loop {
-                match relay.next().await {
-                    Ok(Some(piece)) => {
-                        let pass = framer.push(piece);
-                        if !pass.is_empty() {
-                            return Some((Ok::<_, io::Error>(pass), Some((relay, framer))));
-                        }
+    /// Begins to ask.
+    pub(super) fn new(gateway: Gateway, settings: Arc<Settings>, wanted: Arc<Wanted>) -> Self {
+        let stopping = gateway.stopping.clone();
+        let now = Instant::now();
+        let mut relay = Self {
+            stream: Stream::new(wanted.asked.terms),
+            phase: Phase::Ended,
+            timer: Box::pin(tokio::time::sleep_until(now + settings.limits.comment_interval)),
+            interrupt: Box::pin(async move { stopping.immediate().await }),
+            last_sent: now,
+            resumes: 0,
+            deaths: 0,
+            headers: None,
+            gateway,
+            settings,
+            wanted,
+        };
+        relay.ask();
+        relay
+    }
+
+    /// The headers of the worker that began, where one has.
+    pub(super) fn headers(&mut self) -> Option<http::HeaderMap> {
+        self.headers.take()
+    }
+
+    /// The next part for the client. Nothing is lost when this is dropped.
+    pub(super) async fn next(&mut self) -> Next {
+        loop {
+            match &mut self.phase {
+                Phase::Ended => return Next::End,
+                Phase::Asking(asking) => {
+                    tokio::select! {
+                        biased;
+                        begun = asking => match self.begun(begun) {
+                            Some(next) => return next,
+                            None => continue,
+                        },
+                        () = &mut self.interrupt => return self.fail(interrupted()),
+                        () = &mut self.timer => {}
                     }
-                    Ok(None) => {
-                        let rest = framer.rest();
-                        if framer.has_ended() {
-                            return (!rest.is_empty()).then_some((Ok(rest), None));
-                        }
-                        return Some((Ok(relay.error_event("the worker ended its answer too early")), None));
+                    return self.comment();
+                }
+                Phase::Flowing(flowing) => {
+                    let piece = tokio::select! {
+                        biased;
+                        piece = flowing.pieces.next() => piece,
+                        () = &mut self.interrupt => return self.fail(interrupted()),
+                        () = &mut self.timer => match self.patience_is_over() {
+                            Some(next) => return next,
+                            None => continue,
+                        },
+                    };
+                    if let Some(next) = self.piece(piece) {
+                        return next;
                     }
-                    // After the end there is nothing left that could break.
-                    Err(_) if framer.has_ended() => return None,
-                    Err(why) => return Some((Ok(relay.error_event(&why)), None)),
                 }
             }
-        }))
+        }
     }
 
-    /// The body of anything else; where it breaks, so does the client's connection.
-    pub(super) fn into_bytes(self) -> Body {
-        Body::from_stream(unfold(Some(self), |state| async move {
-            let mut relay = state?;
-            match relay.next().await {
-                Ok(Some(piece)) => Some((Ok(piece), Some(relay))),
-                Ok(None) => None,
-                Err(why) => {
-                    (relay.on_break)(&why);
-                    Some((Err(io::Error::other(why)), None))
-                }
+    fn ask(&mut self) {
+        let own_body = self.wanted.asked.own.as_ref().map(|own| own.at(self.stream.progress()));
+        let resumes = self.stream.has_passed();
+        let (gateway, settings) = (self.gateway.clone(), Arc::clone(&self.settings));
+        let wanted = Arc::clone(&self.wanted);
+        let dispatch = Dispatch::new(gateway, settings, wanted, own_body, resumes, self.deaths);
+        self.phase = Phase::Asking(Box::pin(dispatch.run()));
+        self.set_timer();
+    }
+
+    fn begun(&mut self, begun: Result<Begun, ApiError>) -> Option<Next> {
+        let Begun { answer, in_flight, deaths } = match begun {
+            Ok(begun) => begun,
+            Err(error) => return Some(self.fail(error)),
+        };
+        self.deaths = deaths;
+        let Answer { status, headers, body } = answer;
+        let AnswerBody::Events(pieces) = body else {
+            self.phase = Phase::Ended;
+            return Some(Next::Other(Answer { status, headers, body }, in_flight));
+        };
+        if self.stream.has_passed() {
+            self.resumes += 1;
+            let endpoint = in_flight.endpoint();
+            self.gateway.metrics.resumed(&self.wanted.asked.model);
+            tracing::info!(
+                replica = %endpoint.id, hive = endpoint.hive, correlation_id = self.wanted.correlation_id,
+                tokens = self.stream.progress().tokens(), "a stream goes on"
+            );
+        }
+        self.headers.get_or_insert(headers);
+        self.stream.another_worker();
+        let now = Instant::now();
+        self.phase = Phase::Flowing(Flowing { pieces, in_flight, last_heard: now, further: false });
+        self.set_timer();
+        None
+    }
+
+    fn piece(&mut self, piece: Option<Result<Bytes, hyper::Error>>) -> Option<Next> {
+        let Phase::Flowing(flowing) = &mut self.phase else { return Some(Next::End) };
+        let own = flowing.in_flight.endpoint().own_engine && self.wanted.asked.own.is_some();
+        let (taken, over) = match piece {
+            Some(Ok(piece)) => (self.stream.take(piece, own), None),
+            Some(Err(_)) => (self.stream.rest(own), Some("the connection to the worker broke")),
+            None => (self.stream.rest(own), Some("the worker ended its answer too early")),
+        };
+        let now = Instant::now();
+        if taken.alive || !own {
+            flowing.last_heard = now;
+        }
+        if taken.further {
+            flowing.further = true;
+            self.deaths = 0;
+        }
+        let why = match (taken.end, over) {
+            (Some(End::Done), _) => {
+                self.phase = Phase::Ended;
+                return Some(Next::Pass(self.last(&taken.pass)));
             }
-        }))
+            (Some(End::Error(error)), _) => Some(Break::Error(error)),
+            (Some(End::Handover), _) => Some(Break::Handover),
+            (Some(End::Garbage(what)), _) => Some(Break::Garbage(what)),
+            (None, Some(why)) => Some(Break::Died(why)),
+            (None, None) => None,
+        };
+        if let Some(why) = why {
+            let next = self.broke(why);
+            return match (taken.pass.is_empty(), next) {
+                (true, next) => next,
+                (false, None) => Some(self.pass(taken.pass)),
+                (false, Some(next)) => Some(self.pass_and(taken.pass, next)),
+            };
+        }
+        if !taken.pass.is_empty() {
+            return Some(self.pass(taken.pass));
+        }
+        // The worker works, and has nothing to say: neither must the client take us for dead.
+        (now >= self.last_sent + self.settings.limits.comment_interval).then(|| self.comment())
     }
 
-    async fn next(&mut self) -> Result<Option<Bytes>, String> {
-        if let Some(first) = self.first.take() {
-            return Ok(Some(first));
+    /// What became of the worker is known; goes on elsewhere, or ends.
+    fn broke(&mut self, why: Break) -> Option<Next> {
+        let Phase::Flowing(flowing) = std::mem::replace(&mut self.phase, Phase::Ended) else { return Some(Next::End) };
+        let own = flowing.in_flight.endpoint().own_engine && self.wanted.asked.own.is_some();
+        let error = match &why {
+            Break::Error(error) if !own || !is_the_workers_fault(error) => {
+                return Some(Next::Pass(event(error)));
+            }
+            why => self.note_break(&flowing.in_flight, why),
+        };
+        if own && self.stream.is_complete() {
+            return Some(Next::Pass(self.last(&Bytes::new())));
         }
-        let next = tokio::time::timeout(self.stall_timeout, self.rest.next());
-        tokio::select! {
-            biased;
-            next = next => match next {
-                Ok(Some(Ok(piece))) => Ok(Some(piece)),
-                Ok(Some(Err(_))) => Err("the connection to the worker broke".to_owned()),
-                Ok(None) => Ok(None),
-                Err(_) => Err(format!("the worker was silent for {} s", self.stall_timeout.as_secs())),
-            },
-            () = self.stopping.immediate() => Err("queen was told to stop at once".to_owned()),
+        let again = (own || !self.stream.has_passed())
+            && self.deaths < self.settings.limits.attempts_max
+            && self.resumes < RESUMES_MAX;
+        if again {
+            drop(flowing);
+            self.ask();
+            return None;
         }
+        Some(match why {
+            Break::Error(error) => Next::Pass(event(&error)),
+            _ => Next::Failed(error),
+        })
     }
 
-    fn error_event(&self, why: &str) -> Bytes {
-        (self.on_break)(why);
-        let endpoint = self.in_flight.endpoint();
+    fn note_break(&mut self, in_flight: &InFlight, why: &Break) -> ApiError {
+        let endpoint = in_flight.endpoint();
+        let (kind, text) = match why {
+            Break::Died(why) => ("broke_in_answer", (*why).to_owned()),
+            Break::Silent(time) => ("silent_in_answer", format!("the worker was silent for {} s", time.as_secs())),
+            Break::Handover => ("handover", "the worker handed over".to_owned()),
+            Break::Garbage(what) => ("garbage", format!("the worker sent {what}")),
+            Break::Error(_) => ("failed_in_answer", "the worker failed".to_owned()),
+        };
+        let now = std::time::Instant::now();
+        match why {
+            Break::Silent(_) => self.gateway.picker.silent(endpoint, now),
+            // It ends within a moment, or is full of those who leave.
+            _ => self.gateway.picker.failed(endpoint, now),
+        }
+        if !matches!(why, Break::Handover) {
+            self.deaths += 1;
+        }
+        self.gateway.metrics.upstream_failure(kind);
         tracing::warn!(
-            replica = %endpoint.id, hive = endpoint.hive, correlation_id = self.correlation_id, why, "a stream broke"
+            replica = %endpoint.id, hive = endpoint.hive, correlation_id = self.wanted.correlation_id,
+            tokens = self.stream.progress().tokens(), why = text, "a worker's part of a stream ended"
         );
-        let message = format!("{why} in the middle of this answer; what came so far is not all of it");
-        let body = ApiError::new(ErrorCode::UpstreamBroken, message).to_body(Some(&self.correlation_id));
+        let message = match self.stream.has_passed() {
+            true => format!("{text} in the middle of this answer; what came so far is not all of it"),
+            false => format!("worker {} did not answer: {text}", endpoint.id),
+        };
+        ApiError::new(ErrorCode::UpstreamBroken, message)
+    }
+
+    fn patience_is_over(&mut self) -> Option<Next> {
+        let Phase::Flowing(flowing) = &self.phase else { return Some(Next::End) };
+        let now = Instant::now();
+        let patience = self.patience(flowing);
+        if now >= flowing.last_heard + patience {
+            return self.broke(Break::Silent(patience));
+        }
+        if now >= self.last_sent + self.settings.limits.comment_interval {
+            return Some(self.comment());
+        }
+        self.set_timer();
+        None
+    }
+
+    fn patience(&self, flowing: &Flowing) -> Duration {
+        let limits = &self.settings.limits;
+        match flowing.in_flight.endpoint().own_engine {
+            true => limits.stall_timeout,
+            // It may be busy with others before it begins.
+            false if !self.stream.has_passed() => limits.first_event_timeout,
+            false => limits.command_stall_timeout,
+        }
+    }
+
+    /// Set seldom, not for each event: it looks at what has happened since when it goes off.
+    fn set_timer(&mut self) {
+        let mut at = self.last_sent + self.settings.limits.comment_interval;
+        if let Phase::Flowing(flowing) = &self.phase {
+            at = at.min(flowing.last_heard + self.patience(flowing));
+        }
+        self.timer.as_mut().reset(at);
+    }
+
+    fn pass(&mut self, bytes: Bytes) -> Next {
+        self.last_sent = Instant::now();
+        Next::Pass(bytes)
+    }
+
+    fn pass_and(&mut self, bytes: Bytes, next: Next) -> Next {
+        let joined = |more: &[u8]| {
+            let mut joined = BytesMut::from(&bytes[..]);
+            joined.extend_from_slice(more);
+            Next::Pass(joined.freeze())
+        };
+        match next {
+            Next::Pass(more) => joined(&more),
+            Next::Failed(error) => joined(&self.error_event(&error)),
+            Next::End | Next::Other(..) => Next::Pass(bytes),
+        }
+    }
+
+    fn comment(&mut self) -> Next {
+        self.last_sent = Instant::now();
+        self.set_timer();
+        Next::Pass(WAITING)
+    }
+
+    fn fail(&mut self, error: ApiError) -> Next {
+        self.phase = Phase::Ended;
+        Next::Failed(error)
+    }
+
+    /// The end of a complete answer.
+    fn last(&self, before: &Bytes) -> Bytes {
+        if before.is_empty() && self.resumes == 0 {
+            return Bytes::from_static(DONE);
+        }
+        let mut last = BytesMut::from(&before[..]);
+        if self.resumes > 0 {
+            last.extend_from_slice(format!(": x-rbee-resumed: {}\n\n", self.resumes).as_bytes());
+        }
+        last.extend_from_slice(DONE);
+        last.freeze()
+    }
+
+    /// An error to a client that has been promised a stream.
+    pub(super) fn error_event(&self, error: &ApiError) -> Bytes {
+        let body = error.to_body(Some(&self.wanted.correlation_id));
         let json =
             serde_json::to_string(&body).unwrap_or_else(|_| r#"{"error":{"code":"upstream_broken"}}"#.to_owned());
-        Bytes::from(format!("data: {json}\n\n"))
+        event(json.as_bytes())
     }
+
+    /// An answer that is no stream to a client that has been promised one.
+    pub(super) fn refusal_event(&self, answer: &Answer) -> Bytes {
+        let body = match &answer.body {
+            AnswerBody::Whole(bytes) | AnswerBody::Large(bytes, _) => &bytes[..],
+            AnswerBody::Events(_) => &[],
+        };
+        match serde_json::from_slice::<serde_json::Value>(body) {
+            // On one line.
+            Ok(json) if json.get("error").is_some() => event(json.to_string().as_bytes()),
+            _ => {
+                let message = format!("the worker answered with status {} and no stream", answer.status.as_u16());
+                self.error_event(&ApiError::new(ErrorCode::UpstreamBroken, message))
+            }
+        }
+    }
+}
+
+/// Whether another worker may do better.
+fn is_the_workers_fault(error: &[u8]) -> bool {
+    let Ok(ErrorBody { error }) = serde_json::from_slice(error) else { return false };
+    matches!(
+        error.code,
+        ErrorCode::ShuttingDown | ErrorCode::WorkerFailed | ErrorCode::Unavailable | ErrorCode::Internal
+    )
+}
+
+fn interrupted() -> ApiError {
+    ApiError::new(ErrorCode::ShuttingDown, "queen was told to stop at once in the middle of this answer")
+}
+
+fn event(json: &[u8]) -> Bytes {
+    let mut event = BytesMut::with_capacity(json.len() + 8);
+    event.extend_from_slice(b"data: ");
+    event.extend_from_slice(json);
+    event.extend_from_slice(b"\n\n");
+    event.freeze()
 }

@@ -1,70 +1,73 @@
-//! Server-sent events on their way through: whole events only, and did the stream end as it should? Pure.
+//! Server-sent events, cut into whole blocks. Pure.
 //!
-//! An event that is cut off in the middle would reach the client as garbage before the error that explains it. So
-//! the beginning of an event is held back until its end is there; whole events pass at once and uncopied.
+//! A block that is cut off in the middle would reach the client as garbage, and what it says would be counted twice
+//! when the answer goes on elsewhere. So its beginning is held back until its end is there.
 
 use bytes::{Bytes, BytesMut};
 
-/// An event longer than this passes in pieces.
-const EVENT_BYTES_MAX: usize = 1024 * 1024;
+/// A block longer than this is none.
+const BLOCK_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The state of one stream.
+/// Cuts one stream.
 #[derive(Debug, Default)]
 pub(super) struct Framer {
     held: BytesMut,
-    ended: bool,
 }
 
-impl Framer {
-    /// Takes what came and gives what may pass now; may be empty.
-    pub(super) fn push(&mut self, piece: Bytes) -> Bytes {
-        let pass = if self.held.is_empty() && events_end(&piece) == piece.len() {
-            piece
-        } else {
-            self.held.extend_from_slice(&piece);
-            let end = match events_end(&self.held) {
-                0 if self.held.len() > EVENT_BYTES_MAX => self.held.len(),
-                end => end,
-            };
-            self.held.split_to(end).freeze()
-        };
-        self.ended |= ends_well_or_says_why(&pass);
-        pass
-    }
+/// A block without an end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Endless;
 
-    /// Whether the end of the stream is no surprise: `[DONE]` was there, or the worker's own error.
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended
+impl Framer {
+    /// Takes what came and gives all whole blocks; uncopied where they came whole.
+    pub(super) fn push(&mut self, piece: Bytes) -> Result<Bytes, Endless> {
+        if self.held.is_empty() {
+            match blocks_end(&piece, 0) {
+                end if end == piece.len() => return Ok(piece),
+                end => {
+                    self.held.extend_from_slice(&piece[end..]);
+                    return self.bounded(piece.slice(..end));
+                }
+            }
+        }
+        // The end may lie across the seam.
+        let seam = self.held.len().saturating_sub(3);
+        self.held.extend_from_slice(&piece);
+        let end = blocks_end(&self.held, seam);
+        let blocks = self.held.split_to(end).freeze();
+        self.bounded(blocks)
     }
 
     /// What was held back when the stream ended.
     pub(super) fn rest(&mut self) -> Bytes {
-        let rest = std::mem::take(&mut self.held).freeze();
-        self.ended |= ends_well_or_says_why(&rest);
-        rest
+        std::mem::take(&mut self.held).freeze()
+    }
+
+    fn bounded(&self, blocks: Bytes) -> Result<Bytes, Endless> {
+        if self.held.len() > BLOCK_BYTES_MAX { Err(Endless) } else { Ok(blocks) }
     }
 }
 
-/// Where the last whole event ends; 0 without one.
-fn events_end(bytes: &[u8]) -> usize {
-    // An empty line ends an event; lines end with LF or CRLF in the field, with CR alone nowhere.
-    let after = |pattern: &[u8]| {
-        bytes.windows(pattern.len()).rposition(|window| window == pattern).map_or(0, |at| at + pattern.len())
+/// Where the last whole block ends, not before `from`; 0 without one.
+fn blocks_end(bytes: &[u8], from: usize) -> usize {
+    // An empty line ends a block; lines end with LF or CRLF in the field, with CR alone nowhere.
+    let ends = |at: &usize| match &bytes[from..*at] {
+        [.., b'\n'] | [.., b'\n', b'\r'] => true,
+        // A block that is nothing but its end.
+        [] | [b'\r'] => from == 0,
+        _ => false,
     };
-    after(b"\n\n").max(after(b"\n\r\n"))
+    memchr::memrchr_iter(b'\n', &bytes[from..]).map(|at| at + from).find(ends).map_or(0, |at| at + 1)
 }
 
-fn ends_well_or_says_why(events: &[u8]) -> bool {
-    events.split(|byte| *byte == b'\n').any(|line| {
-        let Some(data) = line.strip_prefix(b"data:") else { return false };
-        let data = data.trim_ascii();
-        data == rbee_api::openai::DONE.as_bytes() || is_error(data)
+/// Each line of whole blocks with where it begins, without its end.
+pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut begin = 0;
+    memchr::memchr_iter(b'\n', bytes).map(move |end| {
+        let line = &bytes[begin..end];
+        let at = std::mem::replace(&mut begin, end + 1);
+        (at, line.strip_suffix(b"\r").unwrap_or(line))
     })
-}
-
-fn is_error(data: &[u8]) -> bool {
-    let key = data.strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
-    key.is_some_and(|key| key.starts_with(b"\"error\""))
 }
 
 #[cfg(test)]
@@ -73,59 +76,53 @@ mod tests {
 
     use super::*;
 
-    fn run(pieces: &[&str]) -> (Vec<String>, bool, String) {
+    fn run(pieces: &[&str]) -> (Vec<String>, String) {
         let mut framer = Framer::default();
-        let passed = pieces.iter().map(|piece| framer.push(Bytes::copy_from_slice(piece.as_bytes())));
+        let passed = pieces.iter().map(|piece| framer.push(Bytes::copy_from_slice(piece.as_bytes())).unwrap());
         let passed = passed.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap()).collect();
-        let rest = framer.rest();
-        (passed, framer.has_ended(), String::from_utf8(rest.to_vec()).unwrap())
+        (passed, String::from_utf8(framer.rest().to_vec()).unwrap())
     }
 
     #[test]
-    fn whole_events_pass_at_once_and_beginnings_wait() {
-        let (passed, ended, rest) = run(&["data: 1\n\n", "data: 2\n\ndata", ": 3", "\n", "\ndata: {\"x"]);
+    fn whole_blocks_pass_at_once_and_beginnings_wait() {
+        let (passed, rest) = run(&["data: 1\n\n", "data: 2\n\ndata", ": 3", "\n", "\ndata: {\"x"]);
         assert_eq!(passed, ["data: 1\n\n", "data: 2\n\n", "", "", "data: 3\n\n"]);
-        assert!(!ended);
         assert_eq!(rest, "data: {\"x");
+        let (passed, _) = run(&["a: 1\r\n\r", "\nb: 2\r", "\n\r\n", "\n"]);
+        assert_eq!(passed, ["", "a: 1\r\n\r\n", "b: 2\r\n\r\n", "\n"]);
     }
 
     #[test]
-    fn the_end_is_known_in_all_its_forms() {
-        for (text, ended) in [
-            ("data: [DONE]\n\n", true),
-            ("data:[DONE]\r\n\r\n", true),
-            ("data: {\"error\":{\"message\":\"m\"}}\n\n", true),
-            ("data: { \"error\": 1}\n\n", true),
-            ("data: {\"choices\":[{\"text\":\"[DONE]\"}]}\n\n", false),
-            (": [DONE]\n\n", false),
-            ("data: {\"text\":\"data: [DONE]\"}\n\n", false),
-            ("", false),
-        ] {
-            assert_eq!(run(&[text]).1, ended, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn an_endless_event_is_not_held_for_ever() {
+    fn an_endless_block_is_not_held_for_ever() {
         let mut framer = Framer::default();
-        let passed = framer.push(Bytes::from(vec![b'x'; EVENT_BYTES_MAX + 1]));
-        assert_eq!(passed.len(), EVENT_BYTES_MAX + 1);
+        let piece = Bytes::from(vec![b'x'; BLOCK_BYTES_MAX]);
+        assert_eq!(framer.push(piece), Ok(Bytes::new()));
+        assert_eq!(framer.push(Bytes::from_static(b"x")), Err(Endless));
+    }
+
+    #[test]
+    fn lines_are_found_with_both_kinds_of_end() {
+        let found: Vec<(usize, &[u8])> = lines(b"a\r\nbc\n\r\n").collect();
+        assert_eq!(found, [(0, &b"a"[..]), (3, b"bc"), (6, b"")]);
     }
 
     proptest! {
         #[test]
-        fn however_it_is_cut_the_same_bytes_pass_in_whole_events(
-            events in prop::collection::vec("[a-z\\[\\]]{0,8}", 0..6), cuts in prop::collection::vec(1usize..9, 1..40),
+        fn however_it_is_cut_the_same_bytes_pass_in_whole_blocks(
+            events in prop::collection::vec("[a-z\\[\\]]{0,8}", 0..6),
+            crlf in any::<bool>(),
+            cuts in prop::collection::vec(1usize..9, 1..40),
         ) {
-            let whole: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+            let end = if crlf { "\r\n\r\n" } else { "\n\n" };
+            let whole: String = events.iter().map(|event| format!("data: {event}{end}")).collect();
             let mut framer = Framer::default();
             let mut passed = Vec::new();
             let mut left = whole.as_bytes();
             for cut in cuts.iter().cycle() {
                 if left.is_empty() { break; }
                 let (piece, rest) = left.split_at((*cut).min(left.len()));
-                let pass = framer.push(Bytes::copy_from_slice(piece));
-                prop_assert!(pass.is_empty() || pass.ends_with(b"\n\n"));
+                let pass = framer.push(Bytes::copy_from_slice(piece)).unwrap();
+                prop_assert!(pass.is_empty() || pass.ends_with(end.as_bytes()));
                 passed.extend_from_slice(&pass);
                 left = rest;
             }

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderName,
 };
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rbee_api::CORRELATION_ID_HEADER;
 use rbee_runtime::token::Token;
 
@@ -17,6 +21,17 @@ use crate::routes::Endpoint;
 /// An answer in one piece up to this size is complete before its first byte goes to the client, so that it can be
 /// asked for again when it breaks.
 const WHOLE_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long a worker's machine may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a machine that is gone goes unnoticed by its silent connection.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// How long a connection is kept for the next request, and how many to one worker.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const POOL_IDLE_MAX: usize = 256;
+/// What one connection may hold of an answer before it is passed on.
+const BUFFER_BYTES_MAX: usize = 32 * 1024;
+/// Tells our engine that its answer can be gone on with elsewhere.
+const RESUMABLE_HEADER: HeaderName = HeaderName::from_static("x-rbee-resumable");
 /// Meant for one connection, not for who is behind it (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [&str; 8] = [
     "connection",
@@ -29,17 +44,21 @@ const HOP_BY_HOP: [&str; 8] = [
     "upgrade",
 ];
 
-/// What goes to the worker.
+/// What goes to a worker.
 #[derive(Debug, Clone)]
-pub(super) struct Question {
+pub(super) struct Question<'q> {
     /// `/v1/…`.
     pub(super) path: &'static str,
     /// As the client sent them, without what is not for the worker.
-    pub(super) headers: HeaderMap,
-    /// As the client sent it.
+    pub(super) headers: &'q HeaderMap,
+    /// For this worker.
     pub(super) body: Bytes,
     /// The request's id.
-    pub(super) correlation_id: String,
+    pub(super) correlation_id: &'q str,
+    /// Whether a stream of our engine is wanted that can be gone on with.
+    pub(super) resumable: bool,
+    /// How long the worker may take to begin its answer; without a stream, it begins when it is complete.
+    pub(super) patience: Duration,
 }
 
 /// A worker's answer, as far as it is there.
@@ -56,12 +75,34 @@ pub(super) struct Answer {
 pub(super) enum AnswerBody {
     /// All of it.
     Whole(Bytes),
-    /// Its beginning and the rest.
-    Flowing { first: Bytes, rest: Pieces, events: bool },
+    /// The beginning of what is too large to be kept, and the rest.
+    Large(Bytes, Pieces),
+    /// A stream of events, of which nothing is read yet.
+    Events(Pieces),
 }
 
 /// Pieces of a body.
-pub(super) type Pieces = BoxStream<'static, Result<Bytes, reqwest::Error>>;
+pub(super) struct Pieces(Incoming);
+
+impl Pieces {
+    /// The next one; `None` at the end. Nothing is lost when this is dropped.
+    pub(super) async fn next(&mut self) -> Option<Result<Bytes, hyper::Error>> {
+        loop {
+            match self.0.frame().await? {
+                Ok(frame) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => return Some(Ok(data)),
+                    // Trailers.
+                    Err(_) => {}
+                },
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+/// What the connections to workers may break with.
+pub(super) type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How an attempt ended.
 pub(super) enum Outcome {
@@ -72,9 +113,9 @@ pub(super) enum Outcome {
     /// The worker cannot serve now (503).
     Unready,
     /// Nothing listens there, or it does not accept.
-    NoConnection(reqwest::Error),
+    NoConnection(ConnectionError),
     /// It was reached and broke before a byte went to the client.
-    Died(reqwest::Error),
+    Died(ConnectionError),
     /// It was silent for too long before a byte went to the client.
     Silent,
 }
@@ -82,79 +123,110 @@ pub(super) enum Outcome {
 /// Who asks.
 #[derive(Debug, Clone)]
 pub(super) struct Upstream {
-    /// Connections.
-    pub(super) http: reqwest::Client,
+    http: Client<HttpConnector, Full<Bytes>>,
     /// For our own engines.
-    pub(super) token: Token,
-    /// How long a worker may be silent within an answer.
-    pub(super) stall_timeout: Duration,
-    /// How long it may take to begin one: without a stream, it begins when it is complete.
-    pub(super) answer_timeout: Duration,
+    token: HeaderValue,
 }
 
 impl Upstream {
-    /// Asks one worker.
-    pub(super) async fn ask(&self, endpoint: &Endpoint, question: &Question) -> Outcome {
-        let url = format!("http://{}{}", endpoint.address, question.path);
-        let mut request = self.http.post(url).headers(question.headers.clone()).body(question.body.clone());
-        request = request.header(CORRELATION_ID_HEADER, &question.correlation_id);
-        if endpoint.own_engine {
-            request = request.bearer_auth(self.token.expose());
-        }
-        let response = match tokio::time::timeout(self.answer_timeout, request.send()).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) if error.is_connect() => return Outcome::NoConnection(error),
-            Ok(Err(error)) => return Outcome::Died(error),
-            Err(_) => return Outcome::Silent,
-        };
-        let status = response.status();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            return Outcome::Unready;
-        }
-        let headers = for_the_client(response.headers());
-        let body = match self.begin(response).await {
-            Ok(body) => body,
-            Err(outcome) => return outcome,
-        };
-        let answer = Answer { status, headers, body };
-        if status == StatusCode::TOO_MANY_REQUESTS { Outcome::Busy(answer) } else { Outcome::Answer(answer) }
+    /// With connections of its own.
+    pub(super) fn new(token: &Token) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_keepalive(Some(KEEPALIVE));
+        // Tokens are small packets: each must leave at once.
+        connector.set_nodelay(true);
+        let http = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .pool_max_idle_per_host(POOL_IDLE_MAX)
+            .http1_max_buf_size(BUFFER_BYTES_MAX)
+            .build(connector);
+        let mut token = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+            // A token is visible ASCII, so this is never taken.
+            .unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
+        token.set_sensitive(true);
+        Self { http, token }
     }
 
-    async fn begin(&self, response: reqwest::Response) -> Result<AnswerBody, Outcome> {
-        let events = response
-            .headers()
+    /// Asks one worker.
+    pub(super) async fn ask(&self, endpoint: &Endpoint, question: &Question<'_>) -> Outcome {
+        let request = match self.request(endpoint, question) {
+            Ok(request) => request,
+            Err(error) => return Outcome::NoConnection(error.into()),
+        };
+        let response = match tokio::time::timeout(question.patience, self.http.request(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) if error.is_connect() => return Outcome::NoConnection(error.into()),
+            Ok(Err(error)) => return Outcome::Died(error.into()),
+            Err(_) => return Outcome::Silent,
+        };
+        let (head, body) = response.into_parts();
+        let events = head
+            .headers
             .get(CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
-        let mut pieces: Pieces = response.bytes_stream().boxed();
-        if events {
-            // Until the first event nothing has been promised to the client.
-            let first = match tokio::time::timeout(self.answer_timeout, pieces.next()).await {
-                Ok(Some(Ok(first))) => first,
-                Ok(Some(Err(error))) => return Err(Outcome::Died(error)),
-                Ok(None) => Bytes::new(),
-                Err(_) => return Err(Outcome::Silent),
-            };
-            return Ok(AnswerBody::Flowing { first, rest: pieces, events });
+        let pieces = Pieces(body);
+        let body = match events && head.status.is_success() {
+            true => AnswerBody::Events(pieces),
+            false => match whole(pieces, question.patience).await {
+                Ok(body) => body,
+                Err(outcome) => return outcome,
+            },
+        };
+        let answer = Answer { status: head.status, headers: for_the_client(head.headers), body };
+        match answer.status {
+            StatusCode::SERVICE_UNAVAILABLE => Outcome::Unready,
+            StatusCode::TOO_MANY_REQUESTS => Outcome::Busy(answer),
+            _ => Outcome::Answer(answer),
         }
-        let mut whole = BytesMut::new();
-        loop {
-            match tokio::time::timeout(self.stall_timeout, pieces.next()).await {
-                Ok(Some(Ok(piece))) => whole.extend_from_slice(&piece),
-                Ok(Some(Err(error))) => return Err(Outcome::Died(error)),
-                Ok(None) => return Ok(AnswerBody::Whole(whole.freeze())),
-                Err(_) => return Err(Outcome::Silent),
-            }
-            if whole.len() > WHOLE_ANSWER_BYTES_MAX {
-                return Ok(AnswerBody::Flowing { first: whole.freeze(), rest: pieces, events });
-            }
+    }
+
+    fn request(&self, endpoint: &Endpoint, question: &Question<'_>) -> http::Result<Request<Full<Bytes>>> {
+        let uri = Uri::builder().scheme("http").authority(endpoint.address.as_str()).path_and_query(question.path);
+        let mut request = Request::post(uri.build()?).body(Full::new(question.body.clone()))?;
+        let headers = request.headers_mut();
+        *headers = question.headers.clone();
+        headers.insert(CORRELATION_ID_HEADER, HeaderValue::from_str(question.correlation_id)?);
+        if endpoint.own_engine {
+            headers.insert(AUTHORIZATION, self.token.clone());
+        }
+        if question.resumable {
+            headers.insert(RESUMABLE_HEADER, HeaderValue::from_static("1"));
+        }
+        Ok(request)
+    }
+}
+
+async fn whole(mut pieces: Pieces, patience: Duration) -> Result<AnswerBody, Outcome> {
+    let mut whole = BytesMut::new();
+    loop {
+        match tokio::time::timeout(patience, pieces.next()).await {
+            Ok(Some(Ok(piece))) => whole.extend_from_slice(&piece),
+            Ok(Some(Err(error))) => return Err(Outcome::Died(error.into())),
+            Ok(None) => return Ok(AnswerBody::Whole(whole.freeze())),
+            Err(_) => return Err(Outcome::Silent),
+        }
+        if whole.len() > WHOLE_ANSWER_BYTES_MAX {
+            return Ok(AnswerBody::Large(whole.freeze(), pieces));
+        }
+    }
+}
+
+impl AnswerBody {
+    /// The body of a refusal; more than fits in one piece is not worth keeping a worker busy for.
+    pub(super) fn into_refusal(self) -> Body {
+        match self {
+            Self::Whole(bytes) | Self::Large(bytes, _) => Body::from(bytes),
+            Self::Events(_) => Body::empty(),
         }
     }
 }
 
 /// What of a client's headers a worker may see. Its credentials are for us, compression would hide events from us,
 /// and an expectation is met already.
-pub(super) fn for_the_worker(headers: &HeaderMap) -> HeaderMap {
-    let ours = [HOST, AUTHORIZATION, COOKIE, CONTENT_LENGTH, ACCEPT_ENCODING, EXPECT];
+pub(super) fn for_the_worker(headers: HeaderMap) -> HeaderMap {
+    let ours = [HOST, AUTHORIZATION, COOKIE, CONTENT_LENGTH, ACCEPT_ENCODING, EXPECT, RESUMABLE_HEADER];
     let mut kept = end_to_end(headers);
     for name in ours {
         kept.remove(name);
@@ -164,23 +236,28 @@ pub(super) fn for_the_worker(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// What of a worker's headers the client may see; length and id are set anew.
-fn for_the_client(headers: &HeaderMap) -> HeaderMap {
+fn for_the_client(headers: HeaderMap) -> HeaderMap {
     let mut kept = end_to_end(headers);
     kept.remove(CONTENT_LENGTH);
     kept.remove(CORRELATION_ID_HEADER);
     kept
 }
 
-fn end_to_end(headers: &HeaderMap) -> HeaderMap {
-    let named: Vec<String> = headers
+fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
+    let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
         .filter_map(|value: &HeaderValue| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
+        .filter_map(|name| name.trim().parse().ok())
         .collect();
-    let dropped = |name: &HeaderName| HOP_BY_HOP.contains(&name.as_str()) || named.iter().any(|n| n == name.as_str());
-    headers.iter().filter(|(name, _)| !dropped(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    for name in named {
+        headers.remove(name);
+    }
+    headers
 }
 
 #[cfg(test)]
@@ -203,7 +280,7 @@ mod tests {
         ] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let kept = for_the_worker(&headers);
+        let kept = for_the_worker(headers);
         let mut names: Vec<&str> = kept.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["content-type", "x-stainless-lang"]);

@@ -27,6 +27,11 @@ pub(crate) async fn text_of(response: Response) -> String {
     within(response.text()).await.unwrap()
 }
 
+/// All its workers are commands, not our engine.
+pub(crate) async fn foreign(hive: &FakeHive) {
+    hive.say(|workers| workers.iter_mut().for_each(|worker| worker.own_engine = false)).await;
+}
+
 /// Reads up to the first event.
 pub(crate) async fn first_event(response: &mut Response) -> String {
     let piece = within(response.chunk()).await.unwrap().expect("an event");
@@ -87,21 +92,27 @@ async fn answers_pass_through_and_only_what_is_meant_for_the_worker_reaches_it()
     assert_eq!((response.status(), &response.headers()["x-correlation-id"]), (StatusCode::OK, &"c-1".parse().unwrap()));
     let body: Value = response.json().await.unwrap();
     assert_eq!(body["object"], "chat.completion");
-    assert_eq!(text_of(queen.chat(true).send().await.unwrap()).await, "data: 1\n\ndata: 2\n\ndata: [DONE]\n\n");
+    assert_eq!(
+        text_of(queen.chat(true).send().await.unwrap()).await,
+        "data: {\"n\":1}\n\ndata: {\"n\":2}\n\ndata: [DONE]\n\n"
+    );
 
     let requests = good.requests();
     let (headers, body) = &requests[0];
     assert_eq!(headers["x-correlation-id"], "c-1");
     assert_eq!(headers["authorization"], format!("Bearer {TOKEN}").as_str());
-    assert_eq!(&body[..], br#"{"model":"m","stream":false,"messages":[]}"#);
+    let body: Value = serde_json::from_slice(body).unwrap();
+    assert!(body["seed"].is_u64() && body["rbee_resume"]["choices"].is_array(), "{body}");
+    assert!(!headers.contains_key("x-rbee-resumable"), "nothing is sent of it before it is complete");
+    assert_eq!(requests[1].0["x-rbee-resumable"], "1");
 
-    hive.say(|workers| workers[0].own_engine = false).await;
+    foreign(&hive).await;
     let foreign = queen.chat(false).header("authorization", "Bearer of-the-client").send().await.unwrap();
     assert_eq!(foreign.status(), StatusCode::OK);
-    assert!(
-        !good.requests().last().unwrap().0.contains_key("authorization"),
-        "a command that is not ours gets no token"
-    );
+    let requests = good.requests();
+    let (headers, body) = requests.last().unwrap();
+    assert!(!headers.contains_key("authorization"), "a command that is not ours gets no token");
+    assert_eq!(&body[..], br#"{"model":"m","stream":false,"messages":[]}"#, "nor anything else of ours");
     queen.stop().await;
 }
 
@@ -123,13 +134,13 @@ async fn streams_are_not_buffered_and_the_least_busy_replica_is_next() {
     let (a, b) = (MockWorker::start(Character::Slow).await, MockWorker::start(Character::Slow).await);
     let (queen, _hive) = fleet(&home, "", vec![a.port, b.port]).await;
     let mut first = queen.chat(true).send().await.unwrap();
-    assert_eq!(first_event(&mut first).await, "data: 0\n\n", "it comes while the worker holds the rest back");
+    assert_eq!(first_event(&mut first).await, "data: {\"n\":0}\n\n", "it comes while the worker holds the rest back");
     let mut second = queen.chat(true).send().await.unwrap();
-    assert_eq!(first_event(&mut second).await, "data: 0\n\n");
+    assert_eq!(first_event(&mut second).await, "data: {\"n\":0}\n\n");
     a.until_open(1).await;
     b.until_open(1).await;
     b.release.add_permits(2);
-    assert_eq!(text_of(second).await, "data: 1\n\ndata: [DONE]\n\n");
+    assert_eq!(text_of(second).await, "data: {\"n\":1}\n\ndata: [DONE]\n\n");
     b.until_open(0).await;
     let third = queen.chat(true).send().await.unwrap();
     b.until_open(1).await;
@@ -182,13 +193,19 @@ async fn a_replica_that_cannot_be_used_is_replaced_by_another() {
 async fn a_full_fleet_says_so_and_a_deadly_request_is_not_tried_for_ever() {
     let busy = MockWorker::start(Character::Busy).await;
     let home = tempfile::tempdir().unwrap();
-    let (queen, _hive) = fleet(&home, "", vec![busy.port, busy.port]).await;
-    assert_eq!(queen.chat(true).send().await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+    let (queen, hive) = fleet(&home, "queue_timeout = \"400ms\"", vec![busy.port, busy.port]).await;
+    let (status, error) = error_of(within(queen.chat(true).send()).await.unwrap()).await;
+    assert_eq!((status, &error["code"]), (StatusCode::TOO_MANY_REQUESTS, &"queue_full".into()));
+    // An engine that is not ours may have its own reasons.
+    foreign(&hive).await;
+    let response = queen.chat(true).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(text_of(response).await, "full");
     queen.stop().await;
 
     let (deadly, asked) = raw(b"").await;
     let home = tempfile::tempdir().unwrap();
-    let (queen, _hive) = fleet(&home, "", vec![deadly, deadly, deadly]).await;
+    let (queen, _hive) = fleet(&home, "attempts_max = 2", vec![deadly, deadly, deadly]).await;
     let (status, error) = error_of(within(queen.chat(false).send()).await.unwrap()).await;
     assert_eq!((status, &error["code"]), (StatusCode::BAD_GATEWAY, &"upstream_broken".into()));
     assert_eq!(*asked.borrow(), 2);
@@ -200,9 +217,11 @@ async fn a_full_fleet_says_so_and_a_deadly_request_is_not_tried_for_ever() {
 async fn a_stream_that_breaks_ends_with_an_error_and_without_done() {
     let ends_early = MockWorker::start(Character::EndsEarly).await;
     let (breaks, _) = raw(BREAKS_IN_EVENT).await;
-    for (port, before) in [(breaks, "data: 1\n\n"), (ends_early.port, "data: 1\n\ndata: 2\n\n")] {
+    for (port, before) in [(breaks, "data: {\"n\":1}\n\n"), (ends_early.port, "data: {\"n\":1}\n\ndata: {\"n\":2}\n\n")]
+    {
         let home = tempfile::tempdir().unwrap();
-        let (queen, _hive) = fleet(&home, "", vec![port]).await;
+        let (queen, hive) = fleet(&home, "", vec![port]).await;
+        foreign(&hive).await;
         let response = queen.chat(true).header("x-correlation-id", "c-2").send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let text = text_of(response).await;
@@ -222,9 +241,10 @@ async fn a_stream_that_breaks_ends_with_an_error_and_without_done() {
 async fn a_worker_that_falls_silent_in_its_answer_is_given_up() {
     let slow = MockWorker::start(Character::Slow).await;
     let home = tempfile::tempdir().unwrap();
-    let (queen, _hive) = fleet(&home, "stall_timeout = \"50ms\"", vec![slow.port]).await;
+    let (queen, hive) = fleet(&home, "command_stall_timeout = \"50ms\"", vec![slow.port]).await;
+    foreign(&hive).await;
     let text = text_of(queen.chat(true).send().await.unwrap()).await;
-    assert!(text.starts_with("data: 0\n\ndata: {\"error\"") && text.contains("silent"), "{text}");
+    assert!(text.starts_with("data: {\"n\":0}\n\ndata: {\"error\"") && text.contains("silent"), "{text}");
     slow.until_open(0).await;
     queen.stop().await;
 }

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic; clippy knows tests, not their helpers")]
 
 mod control;
+mod failover;
 mod farewell;
 mod gateway;
 mod harness;
 mod process;
+mod teller;
 mod workers;

@@ -113,8 +113,8 @@ async fn answer(State(worker): State<Worker>, headers: HeaderMap, body: Bytes) -
         Character::Unready => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         Character::Busy => (StatusCode::TOO_MANY_REQUESTS, "full").into_response(),
         Character::Refuses => (StatusCode::BAD_REQUEST, r#"{"error":{"message":"its own words"}}"#).into_response(),
-        Character::Good if stream => events(&["1", "2", "[DONE]"]),
-        Character::EndsEarly => events(&["1", "2"]),
+        Character::Good if stream => events(&[r#"{"n":1}"#, r#"{"n":2}"#, "[DONE]"]),
+        Character::EndsEarly => events(&[r#"{"n":1}"#, r#"{"n":2}"#]),
         Character::Slow if stream => slow_events(worker, open),
         Character::Good | Character::Slow => {
             if worker.character == Character::Slow {
@@ -137,7 +137,7 @@ fn slow_events(worker: Worker, open: Open) -> Response {
             worker.release.acquire().await.unwrap().forget();
         }
         let data = match number {
-            0 | 1 => number.to_string(),
+            0 | 1 => format!("{{\"n\":{number}}}"),
             2 => "[DONE]".to_owned(),
             _ => return None,
         };
@@ -176,7 +176,7 @@ pub async fn raw(answer: &'static [u8]) -> (u16, watch::Receiver<usize>) {
 
 /// An answer of events that breaks off in the middle of the second one.
 pub const BREAKS_IN_EVENT: &[u8] =
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n6\r\ndata: \r\n";
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\nf\r\ndata: {\"n\":1}\n\n\r\n6\r\ndata: \r\n";
 /// An answer in one piece that breaks off.
 pub const BREAKS_IN_JSON: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"object\":";
