@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!            Submit                 slot free              all prompt read        end, stop, limit
-//!   client ─────────▶ queue (FIFO) ──────────▶ reads prompt ─────────────▶ generates ─────────────▶ slot cleared
+//!   client ─────────▶ queue (FIFO) ──────────▶ reads prompt ─────────────▶ generates ─────────────▶ slot free, and warm
 //!                        │                          │                          │                       ▲
-//!                        └── client gone: dropped   └──── client gone, engine failed, Abort ───────────┘
+//!                        └── client gone: dropped   └───────── client gone, Abort (engine failed: cold) ┘
 //! ```
 //!
 //! A slot does not know which of the two it does: it has tokens that are not in the model yet. When the last of them is in,
@@ -20,14 +20,18 @@ use rbee_api::{ApiError, ErrorCode};
 
 use crate::engine::{BatchToken, Engine, EngineError, SlotId, Tokenizer};
 use crate::job::{Command, Event, Job};
+use crate::kv::Store;
 use crate::metrics::Metrics;
 use crate::scheduler::{self, Limits, Share};
 
 mod embedding;
+mod prefix;
 mod running;
+mod warm;
 
 use embedding::Embeddings;
 use running::{Choice, Running};
+use warm::Warm;
 
 /// A job that has no slot yet.
 struct Waiting {
@@ -45,6 +49,7 @@ pub struct Batcher<E> {
     slots: Vec<Option<Running>>,
     queue: VecDeque<Waiting>,
     embeddings: Embeddings,
+    warm: Warm,
     batch: Vec<BatchToken>,
 }
 
@@ -53,8 +58,17 @@ impl<E: Engine> Batcher<E> {
     pub fn new(engine: E, tokenizer: Arc<dyn Tokenizer>, metrics: Arc<Metrics>) -> Self {
         let limits = Limits::for_batch(engine.batch_tokens_max());
         let slots = (0..engine.slots()).map(|_| None).collect();
+        let warm = Warm::new(engine.slots());
         let (queue, embeddings, batch) = (VecDeque::new(), Embeddings::default(), Vec::new());
-        Self { engine, tokenizer, metrics, limits, slots, queue, embeddings, batch }
+        Self { engine, tokenizer, metrics, limits, slots, queue, embeddings, warm, batch }
+    }
+
+    /// What is known of texts is looked for there too, and written there by [`Command::Save`].
+    #[must_use]
+    pub fn with_store(mut self, store: Store) -> Self {
+        self.metrics.prefixes_dropped.inc_by(store.dropped());
+        self.warm.set_store(store);
+        self
     }
 
     /// Works until the other end of `commands` is gone and all jobs are done. Sleeps while there is nothing to do.
@@ -82,6 +96,11 @@ impl<E: Engine> Batcher<E> {
             Command::Submit(job) => self.queue.push_back(Waiting { job, told: Instant::now() }),
             Command::Embed(job) => self.embeddings.push(job),
             Command::Abort(error) => self.abort(&error),
+            Command::Save { until, done } => {
+                self.warm.save(&self.engine, until, &self.metrics);
+                // Fails only when nobody waits for it any more.
+                let _ = done.send(());
+            }
         }
     }
 
@@ -134,16 +153,22 @@ impl<E: Engine> Batcher<E> {
     }
 
     fn admit(&mut self) {
-        while let Some(free) = self.slots.iter().position(Option::is_none) {
+        while self.slots.iter().any(Option::is_none) {
             let Some(Waiting { job, .. }) = self.queue.pop_front() else { return };
             self.metrics.queue_depth.dec();
-            self.metrics.slots_busy.inc();
             self.metrics.waited(job.submitted.elapsed());
-            let running = self.slots[free].insert(Running::new(job, &*self.tokenizer));
+            let mut running = Running::new(job, &*self.tokenizer);
             // One that was complete elsewhere, but for the word that it is.
             if let Some(reason) = running.end() {
-                self.finish(SlotId(free), reason);
+                running.finish(reason);
+                self.metrics.finished(running.job.submitted.elapsed());
+                continue;
             }
+            let seat = self.warm.seat(&running.tokens, &self.slots, &mut self.engine, &self.metrics);
+            let Some((slot, known)) = seat else { return };
+            running.begin_at(known);
+            self.metrics.slots_busy.inc();
+            self.slots[slot.0] = Some(running);
         }
     }
 
@@ -193,7 +218,7 @@ impl<E: Engine> Batcher<E> {
             Err(error) => return self.slot_failed(slot, &error),
         };
         if running.is_new() {
-            self.metrics.prompt_tokens.inc_by(running.job.prompt.len() as u64);
+            self.metrics.prompt_read(running.job.prompt.len(), running.known());
             self.metrics.first_token(running.job.submitted.elapsed());
         }
         let token = match running.choose(logits) {
@@ -240,16 +265,13 @@ impl<E: Engine> Batcher<E> {
         let error = ApiError::new(ErrorCode::WorkerFailed, format!("the answer broke off: {error}"));
         running::send(&running.job, Event::Failed(error));
         self.free(slot);
+        self.warm.forget(slot, &mut self.engine, &self.metrics);
     }
 
+    /// What the slot knows stays in it.
     fn free(&mut self, slot: SlotId) {
-        // Before the job's place is given back: who is let in next must find the slot clean.
-        if let Err(error) = self.engine.clear(slot) {
-            tracing::error!(%slot, error = &error as &dyn std::error::Error, "a slot could not be cleared");
-            self.metrics.engine_failed();
-            self.metrics.errors.inc();
-        }
-        if self.slots[slot.0].take().is_some() {
+        if let Some(running) = self.slots[slot.0].take() {
+            self.warm.keep(slot, running.into_known());
             self.metrics.slots_busy.dec();
             self.metrics.touched();
         }

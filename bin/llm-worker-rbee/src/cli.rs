@@ -41,9 +41,15 @@ pub struct Args {
     /// How long requests in flight may go on after SIGTERM.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
-    /// Folder for what is kept over restarts; must exist.
+    /// Folder for what is kept over restarts: what the model made of recent conversations. Without it nothing is kept.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Most MiB kept in the state folder; those used longest ago go first; 0 keeps nothing.
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(0..=1 << 30))]
+    pub state_mib: u64,
+    /// Forgets what was kept before this start.
+    #[arg(long)]
+    pub clean: bool,
     /// Another name that requests may have in their Host header.
     #[arg(long, value_name = "NAME")]
     pub allow_host: Vec<String>,

@@ -147,6 +147,13 @@ pub enum Command {
     Submit(Job),
     /// Makes vectors.
     Embed(EmbedJob),
+    /// Writes what the slots know to disk, where there is a place for it.
+    Save {
+        /// What is not begun by then stays undone.
+        until: Instant,
+        /// Hears that it is done.
+        done: oneshot::Sender<()>,
+    },
     /// Ends all jobs now: those that are resumable by [`Event::Handover`], the others with this error.
     Abort(ApiError),
 }

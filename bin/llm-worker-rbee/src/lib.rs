@@ -12,12 +12,16 @@
 pub mod batcher;
 pub mod cli;
 pub mod engine;
+pub mod grammar;
 pub mod http;
 pub mod job;
+pub mod kv;
 pub mod logprobs;
 pub mod metrics;
 pub mod sampler;
 pub mod scheduler;
 pub mod serve;
+pub mod shaping;
 pub mod template;
 pub mod text;
+pub mod tools;

@@ -1,7 +1,7 @@
 //! Counters of this process: `/metrics` prints them, `/health` and the shutdown line read them.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -29,6 +29,17 @@ pub struct Metrics {
     pub errors: Counter,
     /// Tokens read.
     pub prompt_tokens: Counter,
+    /// Of the tokens read by answers, those that were known already and not computed again.
+    pub cached_tokens: Counter,
+    /// Prompt tokens of answers: what `cached_tokens` is a share of.
+    looked_up_tokens: Counter,
+    cache_hit_rate: Gauge<f64, AtomicU64>,
+    /// Prefixes written to disk.
+    pub prefixes_saved: Counter,
+    /// Prefixes taken from disk.
+    pub prefixes_restored: Counter,
+    /// Prefixes on disk that were wrong.
+    pub prefixes_dropped: Counter,
     /// Tokens generated.
     pub completion_tokens: Counter,
     /// Slots in use.
@@ -60,6 +71,12 @@ impl Metrics {
             refused: Counter::default(),
             errors: Counter::default(),
             prompt_tokens: Counter::default(),
+            cached_tokens: Counter::default(),
+            looked_up_tokens: Counter::default(),
+            cache_hit_rate: Gauge::default(),
+            prefixes_saved: Counter::default(),
+            prefixes_restored: Counter::default(),
+            prefixes_dropped: Counter::default(),
             completion_tokens: Counter::default(),
             slots_busy: Gauge::default(),
             queue_depth: Gauge::default(),
@@ -81,6 +98,13 @@ impl Metrics {
         registry.register("requests_refused", "Requests refused with a full queue", self.refused.clone());
         registry.register("errors", "Answers that failed by our fault", self.errors.clone());
         registry.register("prompt_tokens", "Tokens read", self.prompt_tokens.clone());
+        let cached = "Prompt tokens that were known already and not computed again";
+        registry.register("cached_tokens", cached, self.cached_tokens.clone());
+        let rate = "Share of prompt tokens that were known already, 0 to 1";
+        registry.register("cache_hit_rate", rate, self.cache_hit_rate.clone());
+        registry.register("prefixes_saved", "Prefixes written to disk", self.prefixes_saved.clone());
+        registry.register("prefixes_restored", "Prefixes taken from disk", self.prefixes_restored.clone());
+        registry.register("prefixes_dropped", "Prefixes on disk that were wrong", self.prefixes_dropped.clone());
         registry.register("completion_tokens", "Tokens generated", self.completion_tokens.clone());
         registry.register("slots_busy", "Slots in use", self.slots_busy.clone());
         registry.register("queue_depth", "Requests that wait for a slot", self.queue_depth.clone());
@@ -105,6 +129,20 @@ impl Metrics {
     pub fn waited(&self, time: Duration) {
         self.queue_seconds.observe(time.as_secs_f64());
         self.touched();
+    }
+
+    /// A prompt of an answer is in the model; the first `known` tokens of it and what was resumed were there before.
+    pub fn prompt_read(&self, tokens: usize, known: usize) {
+        self.prompt_tokens.inc_by(tokens as u64);
+        self.looked_up_tokens.inc_by(tokens as u64);
+        self.cached_tokens.inc_by(known.min(tokens) as u64);
+        self.cache_hit_rate.set(self.cached_tokens.get() as f64 / self.looked_up_tokens.get().max(1) as f64);
+    }
+
+    /// Share of prompt tokens that were known already, 0 to 1.
+    #[must_use]
+    pub fn hit_rate(&self) -> f64 {
+        self.cache_hit_rate.get()
     }
 
     /// A request got its first token.

@@ -1,15 +1,17 @@
 //! From the command line to a serving process, and down again.
 //!
 //! ```text
-//!   loading ──▶ serving ──SIGTERM──▶ draining ──all answered──────────────▶ flushing ──▶ exit 0
-//!      │           │                     └──time over, second SIGTERM: Abort ──▲
+//!   loading ──▶ serving ──SIGTERM──▶ draining ──all answered───────────────▶ saving ──▶ flushing ──▶ exit 0
+//!      │           │                     ├──time over: Abort (hands over) ──────▲             ▲
+//!      │           │                     └──second SIGTERM: Abort ────────────────────────────┘
 //!      │           └──engine thread ended: exit 1
+//!      ├──SIGTERM: the load is given up, exit 0
 //!      └──file missing: exit 78; port taken, model unreadable: exit 69
 //! ```
 
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rbee_api::{ApiError, ErrorCode};
 use rbee_runtime::env::Env;
@@ -27,6 +29,7 @@ use crate::engine::EngineError;
 use crate::engine::llama::{LlamaConfig, LoadedModel};
 use crate::http::{Service, router};
 use crate::job::Command;
+use crate::kv::{Store, StoreConfig};
 use crate::metrics::Metrics;
 use crate::template::ChatTemplate;
 
@@ -34,8 +37,15 @@ mod error;
 
 pub use error::ServeError;
 
+/// Within the state folder.
+const STORE_FOLDER: &str = "prefixes";
 /// How long answers that were cut off have to reach their clients.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long saving what the slots know may take after that: the supervisor does not wait for ever.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a load that was given up may take to end; it is asked after each piece it has read.
+const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves until told to stop.
 ///
@@ -49,10 +59,8 @@ pub async fn run(args: Args, env: &Env) -> Result<(), ServeError> {
     let shutdown = Shutdown::on_signals().map_err(|source| ServeError::System { what: "signal handlers", source })?;
     let metrics = Arc::new(Metrics::new(&args.model_name(), args.slots.into()));
     notify::status("loading the model");
-    let engine = start_engine(&args, metrics.clone())?;
-    let model = engine.loaded.await.map_err(|_| ServeError::EngineGone)?;
-    let model = model.map_err(|source| ServeError::Engine { source })?;
-    if !shutdown.is_draining() {
+    let engine = start_engine(&args, metrics.clone(), &shutdown)?;
+    if let Some(model) = loaded(engine.loaded, &shutdown).await? {
         let service = Arc::new(service(&args, &model, metrics.clone(), engine.commands, &shutdown)?);
         let app = router(service.clone(), token, AllowedHosts::new(address, &args.allow_host));
         tracing::info!(%address, model = service.model_name, slots = service.slots, context = service.info.context_tokens,
@@ -60,6 +68,8 @@ pub async fn run(args: Args, env: &Env) -> Result<(), ServeError> {
         notify::ready();
         serve_until_drained(listener, app, &service, engine.ended, &args).await?;
     }
+    let hit_rate = metrics.hit_rate() * 100.0;
+    tracing::info!("[STATS] served {} requests, cache hit rate {hit_rate:.1}%", metrics.requests.get());
     tracing::info!(
         requests = metrics.requests.get(),
         prompt_tokens = metrics.prompt_tokens.get(),
@@ -69,6 +79,25 @@ pub async fn run(args: Args, env: &Env) -> Result<(), ServeError> {
         "stopped"
     );
     Ok(())
+}
+
+/// The model, or nothing when we were told to stop before it was there.
+async fn loaded<T>(
+    loaded: oneshot::Receiver<Result<T, EngineError>>,
+    shutdown: &Shutdown,
+) -> Result<Option<T>, ServeError> {
+    tokio::pin!(loaded);
+    let model = tokio::select! {
+        biased;
+        () = shutdown.draining() => {
+            tracing::info!("told to stop before the model was loaded");
+            // So that the process does not end under the feet of a library that is at work; but it ends.
+            let _ = tokio::time::timeout(GIVE_UP_TIMEOUT, loaded).await;
+            return Ok(None);
+        }
+        model = &mut loaded => model,
+    };
+    model.map_err(|_| ServeError::EngineGone)?.map(Some).map_err(|source| ServeError::Engine { source })
 }
 
 fn check_files(args: &Args) -> Result<(), ServeError> {
@@ -95,7 +124,14 @@ struct EngineThread {
 }
 
 /// Starts the one thread that owns all of llama.cpp. It ends when all senders of commands are gone.
-fn start_engine(args: &Args, metrics: Arc<Metrics>) -> Result<EngineThread, ServeError> {
+fn start_engine(args: &Args, metrics: Arc<Metrics>, shutdown: &Shutdown) -> Result<EngineThread, ServeError> {
+    let folder = args.state_dir.as_ref().filter(|_| args.state_mib > 0);
+    let store = folder.map(|folder| StoreConfig {
+        folder: folder.join(STORE_FOLDER),
+        bytes_max: args.state_mib << 20,
+        clean: args.clean,
+    });
+    let given_up = shutdown.clone();
     let config = LlamaConfig {
         model_path: args.model_path.clone(),
         slots: args.slots.into(),
@@ -110,7 +146,7 @@ fn start_engine(args: &Args, metrics: Arc<Metrics>) -> Result<EngineThread, Serv
         // Dropped last, in a panic too: whoever waits for it learns that the thread is over.
         let _ended = ended_tx;
         let _gone = SetOnDrop(metrics.clone());
-        engine_thread(config, metrics, &receiver, loaded_tx);
+        engine_thread(config, store, metrics, &receiver, loaded_tx, &given_up);
     };
     let builder = std::thread::Builder::new().name("engine".to_owned());
     builder.spawn(work).map_err(|source| ServeError::System { what: "the engine's thread", source })?;
@@ -127,11 +163,14 @@ impl Drop for SetOnDrop {
 
 fn engine_thread(
     config: LlamaConfig,
+    store: Option<StoreConfig>,
     metrics: Arc<Metrics>,
     commands: &std_mpsc::Receiver<Command>,
     loaded: oneshot::Sender<Result<Arc<LoadedModel>, EngineError>>,
+    shutdown: &Shutdown,
 ) {
-    let model = match LoadedModel::load(config) {
+    let given_up = shutdown.clone();
+    let model = match LoadedModel::load_unless(config, move || given_up.is_draining()) {
         Ok(model) => model,
         Err(error) => return drop(loaded.send(Err(error))),
     };
@@ -139,9 +178,27 @@ fn engine_thread(
         Ok(engine) => engine,
         Err(error) => return drop(loaded.send(Err(error))),
     };
-    let batcher = Batcher::new(engine, model.clone(), metrics);
+    let mut batcher = Batcher::new(engine, model.clone(), metrics);
+    if let Some(store) = store.and_then(|config| open_store(config, &model)) {
+        batcher = batcher.with_store(store);
+    }
     if loaded.send(Ok(model.clone())).is_ok() {
         batcher.run(commands);
+    }
+}
+
+/// What is kept over restarts. Without it everything works, only more slowly, so no error of its keeps us from serving.
+fn open_store(config: StoreConfig, model: &LoadedModel) -> Option<Store> {
+    let folder = config.folder.clone();
+    match model.identity().and_then(|identity| Store::open(config, identity)) {
+        Ok(store) => {
+            tracing::info!(prefixes = store.prefixes().count(), dropped = store.dropped(), "kept from before");
+            Some(store)
+        }
+        Err(error) => {
+            tracing::warn!(folder = %folder.display(), %error, "nothing is kept over restarts");
+            None
+        }
     }
 }
 
@@ -205,12 +262,12 @@ async fn serve_until_drained(
 async fn drained(service: &Service, drain_timeout: Duration) {
     service.shutdown.draining().await;
     notify::stopping();
-    let grace = drain_timeout + FLUSH_TIMEOUT;
+    let grace = drain_timeout + SAVE_TIMEOUT + FLUSH_TIMEOUT;
     notify::extend_timeout(u32::try_from(grace.as_micros()).unwrap_or(u32::MAX));
     let (busy, waiting) = (service.metrics.slots_busy.get(), service.metrics.queue_depth.get());
     tracing::info!(busy, waiting, drain_timeout_s = drain_timeout.as_secs(), "draining");
     let why = tokio::select! {
-        () = service.all_answered() => return,
+        () = service.all_answered() => return save(service).await,
         () = tokio::time::sleep(drain_timeout) => "the worker goes down and the time to finish is over",
         () = service.shutdown.immediate() => "the worker was told to go down at once",
     };
@@ -218,5 +275,18 @@ async fn drained(service: &Service, drain_timeout: Duration) {
     let error = ApiError::new(ErrorCode::ShuttingDown, format!("the answer is not complete: {why}"));
     // Fails only when the engine's thread is gone; then there is nothing to cut off.
     let _ = service.commands.send(Command::Abort(error));
+    if !service.shutdown.is_now() {
+        save(service).await;
+    }
     let _ = tokio::time::timeout(FLUSH_TIMEOUT, service.all_answered()).await;
+}
+
+/// Has what the slots know written to disk.
+async fn save(service: &Service) {
+    let (done, saved) = oneshot::channel();
+    let until = Instant::now() + SAVE_TIMEOUT;
+    // Fails only when the engine's thread is gone, and what it knew with it.
+    if service.commands.send(Command::Save { until, done }).is_ok() {
+        let _ = tokio::time::timeout(SAVE_TIMEOUT + FLUSH_TIMEOUT, saved).await;
+    }
 }

@@ -56,13 +56,16 @@ struct Witness<E> {
     engine: E,
     sequences: BTreeMap<SlotId, Vec<Token>>,
     asked: Vec<Vec<Token>>,
-    seen: Mutex<BTreeMap<Vec<Token>, u64>>,
+    seen: Arc<Mutex<BTreeMap<Vec<Token>, u64>>>,
     compared: Arc<Mutex<Compared>>,
+    /// Keeps no beginnings, so that all is computed each time.
+    is_forgetful: bool,
 }
 
 impl<E: Engine> Witness<E> {
     fn new(engine: E, compared: Arc<Mutex<Compared>>) -> Self {
-        Self { engine, sequences: BTreeMap::new(), asked: Vec::new(), seen: Mutex::default(), compared }
+        let (sequences, asked, seen) = (BTreeMap::new(), Vec::new(), Arc::default());
+        Self { engine, sequences, asked, seen, compared, is_forgetful: true }
     }
 
     fn compare(&self, tokens: &[Token], logits: &[f32]) {
@@ -88,6 +91,31 @@ impl<E: Engine> Engine for Witness<E> {
     fn clear(&mut self, slot: SlotId) -> Result<(), EngineError> {
         self.sequences.remove(&slot);
         self.engine.clear(slot)
+    }
+
+    fn truncate(&mut self, slot: SlotId, tokens: usize) -> Result<usize, EngineError> {
+        if self.is_forgetful {
+            return self.clear(slot).map(|()| 0);
+        }
+        self.sequences.entry(slot).or_default().truncate(tokens);
+        self.engine.truncate(slot, tokens)
+    }
+
+    /// The engine's state, and behind it the tokens it is of.
+    fn save(&self, slot: SlotId) -> Result<Vec<u8>, EngineError> {
+        let mut state = self.engine.save(slot)?;
+        let tokens = self.sequences.get(&slot).map(Vec::as_slice).unwrap_or_default();
+        tokens.iter().for_each(|token| state.extend_from_slice(&token.0.to_le_bytes()));
+        state.extend_from_slice(&(tokens.len() as u64).to_le_bytes());
+        Ok(state)
+    }
+
+    fn restore(&mut self, slot: SlotId, state: &[u8]) -> Result<(), EngineError> {
+        let (state, count) = state.split_last_chunk::<8>().unwrap();
+        let (state, tokens) = state.split_at(state.len() - 4 * u64::from_le_bytes(*count) as usize);
+        let tokens = tokens.chunks(4).map(|four| Token(i32::from_le_bytes(four.try_into().unwrap())));
+        self.sequences.insert(slot, tokens.collect());
+        self.engine.restore(slot, state)
     }
 
     fn decode(&mut self, batch: &[BatchToken]) -> Result<(), EngineError> {

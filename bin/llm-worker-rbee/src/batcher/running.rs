@@ -26,6 +26,8 @@ pub(super) struct Running {
     pub(super) tokens: Vec<Token>,
     /// How many of them are in the model.
     pub(super) fed: usize,
+    /// How many of them it knew from the start.
+    known: usize,
     text: TextStream,
     /// Tokens whose text is held back.
     untold: Piece,
@@ -54,11 +56,27 @@ impl Running {
             again.text.push_str(&text.push(&bytes_of(*token, tokenizer)));
         }
         let tokens = [&job.prompt[..], &job.resumed[..]].concat();
-        let running = Self { job, tokens, fed: 0, text, untold: Piece::default(), told: Instant::now() };
+        let running = Self { job, tokens, fed: 0, known: 0, text, untold: Piece::default(), told: Instant::now() };
         if !again.text.is_empty() {
             running.send(Event::Piece(again));
         }
         running
+    }
+
+    /// The first `known` tokens are in the model already.
+    pub(super) fn begin_at(&mut self, known: usize) {
+        (self.fed, self.known) = (known, known);
+    }
+
+    /// How many tokens were in the model already.
+    pub(super) fn known(&self) -> usize {
+        self.known
+    }
+
+    /// What the slot has when the answer has ended.
+    pub(super) fn into_known(mut self) -> Vec<Token> {
+        self.tokens.truncate(self.fed);
+        self.tokens
     }
 
     /// Tokens of the answer so far.

@@ -12,7 +12,7 @@ use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 
-use super::{BatchToken, Engine, EngineError, ModelInfo, SlotId, Token, Tokenizer, load, threads};
+use super::{BatchToken, Engine, EngineError, ModelInfo, SlotId, Token, Tokenizer, identity, load, state, threads};
 
 /// What to load and how.
 #[derive(Debug, Clone)]
@@ -55,9 +55,17 @@ impl LoadedModel {
     /// # Errors
     /// [`EngineError::Load`].
     pub fn load(config: LlamaConfig) -> Result<Arc<Self>, EngineError> {
+        Self::load_unless(config, || false)
+    }
+
+    /// Loads the file, unless `given_up` says so before all of it is read; it is asked again and again.
+    ///
+    /// # Errors
+    /// [`EngineError::Load`], also when it was given up.
+    pub fn load_unless(config: LlamaConfig, given_up: impl Fn() -> bool + 'static) -> Result<Arc<Self>, EngineError> {
         let path = config.model_path.display().to_string();
         let backend = backend().map_err(|source| EngineError::Load { path: path.clone(), source: source.into() })?;
-        let model = load::load(backend, &config.model_path, !config.deterministic)
+        let model = load::load(backend, &config.model_path, !config.deterministic, given_up)
             .map_err(|source| EngineError::Load { path, source: source.into() })?;
         let info = describe(&model, &config);
         Ok(Arc::new(Self { model, info, config }))
@@ -67,6 +75,14 @@ impl LoadedModel {
     #[must_use]
     pub fn info(&self) -> &ModelInfo {
         &self.info
+    }
+
+    /// What a sequence's state depends on: states are exchanged only between engines of the same identity.
+    ///
+    /// # Errors
+    /// When the model's file cannot be read any more.
+    pub fn identity(&self) -> std::io::Result<String> {
+        identity::of(&self.config, &self.info)
     }
 
     /// llama.cpp's own model, to be used as its examples do.
@@ -242,6 +258,28 @@ impl Engine for LlamaEngine<'_> {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(EngineError::Clear { slot }),
         }
+    }
+
+    fn truncate(&mut self, slot: SlotId, tokens: usize) -> Result<usize, EngineError> {
+        let error = || EngineError::Clear { slot };
+        let sequence = u32::try_from(slot.0).map_err(|_| error())?;
+        let first = u32::try_from(tokens).map_err(|_| error())?;
+        match self.context.clear_kv_cache_seq(Some(sequence), Some(first), None) {
+            Ok(true) => Ok(tokens),
+            // Some kinds of model only know where they are now.
+            Ok(false) => self.clear(slot).map(|()| 0),
+            Err(_) => Err(error()),
+        }
+    }
+
+    fn save(&self, slot: SlotId) -> Result<Vec<u8>, EngineError> {
+        let sequence = i32::try_from(slot.0).ok();
+        sequence.and_then(|sequence| state::save(&self.context, sequence)).ok_or(EngineError::Save { slot })
+    }
+
+    fn restore(&mut self, slot: SlotId, bytes: &[u8]) -> Result<(), EngineError> {
+        let restored = i32::try_from(slot.0).is_ok_and(|sequence| state::restore(&mut self.context, sequence, bytes));
+        if restored { Ok(()) } else { Err(EngineError::Restore { slot, bytes: bytes.len() }) }
     }
 
     fn decode(&mut self, batch: &[BatchToken]) -> Result<(), EngineError> {

@@ -4,7 +4,7 @@
 //! off (.specs/decisions/003-one-worker-build.md). llama.cpp has a run-time switch for that, `use_extra_bufts`, but the
 //! safe wrapper does not show it.
 
-use std::ffi::CString;
+use std::ffi::{CString, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
 
@@ -13,23 +13,45 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 
-/// Loads the model; `repack` lets the CPU backend keep weights in layouts of its own.
-pub(super) fn load(backend: &LlamaBackend, path: &Path, repack: bool) -> Result<LlamaModel, LlamaModelLoadError> {
+/// Loads the model, unless `given_up` says so before all of it is read; `repack` lets the CPU backend keep weights in
+/// layouts of its own.
+pub(super) fn load<F: Fn() -> bool + 'static>(
+    backend: &LlamaBackend,
+    path: &Path,
+    repack: bool,
+    given_up: F,
+) -> Result<LlamaModel, LlamaModelLoadError> {
     if repack {
-        return LlamaModel::load_from_file(backend, path, &LlamaModelParams::default());
+        let params = LlamaModelParams::default().with_progress_callback(move |_| !given_up());
+        return LlamaModel::load_from_file(backend, path, &params);
     }
     let text = path.to_str().ok_or_else(|| LlamaModelLoadError::PathToStrError(path.to_path_buf()))?;
     let c_path = CString::new(text)?;
-    load_without_repack(backend, &c_path).ok_or(LlamaModelLoadError::NullResult)
+    load_without_repack(backend, &c_path, &given_up).ok_or(LlamaModelLoadError::NullResult)
+}
+
+/// What the library calls while it loads: whether to go on. `given_up` is the `F` that [`load_without_repack`] borrows.
+#[expect(unsafe_code, reason = "the library hands our own pointer back")]
+unsafe extern "C" fn goes_on<F: Fn() -> bool>(_progress: f32, given_up: *mut c_void) -> bool {
+    // SAFETY: the pointer is to the `F` that is borrowed over the whole call that calls this, on one thread at a time.
+    let given_up = unsafe { &*given_up.cast::<F>() };
+    !given_up()
 }
 
 #[expect(unsafe_code, reason = "llama-cpp-2 does not show use_extra_bufts, the run-time switch for repacked weights")]
-fn load_without_repack(_proof_of_init: &LlamaBackend, path: &CString) -> Option<LlamaModel> {
+fn load_without_repack<F: Fn() -> bool>(
+    _proof_of_init: &LlamaBackend,
+    path: &CString,
+    given_up: &F,
+) -> Option<LlamaModel> {
     // SAFETY: the backend is initialised (the proof is borrowed), the path is a C string that lives over the call, and
-    // the parameters are the library's own defaults with a flag changed.
+    // the parameters are the library's own defaults with a flag changed and a callback whose argument is borrowed over
+    // the call; the library does not keep it.
     let model = unsafe {
         let mut params = llama_cpp_sys_2::llama_model_default_params();
         params.use_extra_bufts = false;
+        params.progress_callback = Some(goes_on::<F>);
+        params.progress_callback_user_data = std::ptr::from_ref(given_up).cast_mut().cast::<c_void>();
         llama_cpp_sys_2::llama_load_model_from_file(path.as_ptr(), params)
     };
     let model = NonNull::new(model)?;

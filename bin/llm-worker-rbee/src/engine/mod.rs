@@ -3,8 +3,10 @@
 
 use std::fmt;
 
+mod identity;
 pub mod llama;
 mod load;
+mod state;
 pub mod threads;
 #[cfg(test)]
 pub mod toy;
@@ -49,6 +51,25 @@ pub trait Engine {
     /// # Errors
     /// When the engine cannot; the sequence must not be used then.
     fn clear(&mut self, slot: SlotId) -> Result<(), EngineError>;
+
+    /// Forgets all of a sequence but its first `tokens`. Gives how many it has then: none, where the engine cannot keep
+    /// a part.
+    ///
+    /// # Errors
+    /// When the engine cannot; the sequence must be cleared then.
+    fn truncate(&mut self, slot: SlotId, tokens: usize) -> Result<usize, EngineError>;
+
+    /// All that is remembered of a sequence, for [`Engine::restore`] of an engine of the same model and form.
+    ///
+    /// # Errors
+    /// When the engine cannot; nothing has changed then.
+    fn save(&self, slot: SlotId) -> Result<Vec<u8>, EngineError>;
+
+    /// Puts what [`Engine::save`] gave, of whichever slot, in place of a cleared sequence.
+    ///
+    /// # Errors
+    /// When it does not fit; the sequence must be cleared then.
+    fn restore(&mut self, slot: SlotId, state: &[u8]) -> Result<(), EngineError>;
 
     /// Runs the tokens through the model and remembers them. A sequence's tokens come in the order of their positions.
     ///
@@ -156,6 +177,20 @@ pub enum EngineError {
     Clear {
         /// Which one.
         slot: SlotId,
+    },
+    /// What is remembered of a sequence could not be had.
+    #[error("the engine cannot save slot {slot}")]
+    Save {
+        /// Which one.
+        slot: SlotId,
+    },
+    /// What was remembered of a sequence does not fit.
+    #[error("the engine cannot restore {bytes} bytes to slot {slot}")]
+    Restore {
+        /// Which one.
+        slot: SlotId,
+        /// How much it was given.
+        bytes: usize,
     },
     /// Numbers were asked for that were not computed.
     #[error("no logits for token {index} of the batch")]

@@ -68,6 +68,27 @@ impl Engine for ToyEngine {
         Ok(())
     }
 
+    fn truncate(&mut self, slot: SlotId, tokens: usize) -> Result<usize, EngineError> {
+        let sequence = self.sequences.entry(slot).or_default();
+        assert!(tokens <= sequence.len(), "slot {slot} never had so many");
+        sequence.truncate(tokens);
+        Ok(tokens)
+    }
+
+    fn save(&self, slot: SlotId) -> Result<Vec<u8>, EngineError> {
+        let sequence = self.sequences.get(&slot).ok_or(EngineError::Save { slot })?;
+        Ok(sequence.iter().map(|token| token.0 as u8).collect())
+    }
+
+    fn restore(&mut self, slot: SlotId, state: &[u8]) -> Result<(), EngineError> {
+        assert!(self.sequences.get(&slot).is_none_or(Vec::is_empty), "slot {slot} was not cleared");
+        if self.fail_next.swap(false, Ordering::Relaxed) {
+            return Err(EngineError::Restore { slot, bytes: state.len() });
+        }
+        self.sequences.insert(slot, state.iter().map(|byte| Token(i32::from(*byte))).collect());
+        Ok(())
+    }
+
     fn decode(&mut self, batch: &[BatchToken]) -> Result<(), EngineError> {
         self.logits.clear();
         self.batches.lock().unwrap().push(batch.len());

@@ -29,6 +29,8 @@ struct WorkerHealth {
     deterministic: bool,
     requests: u64,
     prompt_tokens: u64,
+    /// Share of prompt tokens that were known already, 0 to 1.
+    cache_hit_rate: f64,
     completion_tokens: u64,
     uptime_s: f64,
 }
@@ -53,6 +55,7 @@ pub(super) async fn health(State(service): State<Arc<Service>>) -> Response {
         deterministic: service.deterministic,
         requests: metrics.requests.get(),
         prompt_tokens: metrics.prompt_tokens.get(),
+        cache_hit_rate: metrics.hit_rate(),
         completion_tokens: metrics.completion_tokens.get(),
         uptime_s: metrics.uptime().as_secs_f64(),
     };
