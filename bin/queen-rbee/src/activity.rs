@@ -60,6 +60,14 @@ impl Activity {
         uses.get(&(hive.to_owned(), id.clone())).copied()
     }
 
+    /// The replicas meant that have something in flight, and how much.
+    #[must_use]
+    pub fn busy(&self, is_meant: impl Fn(&Place) -> bool) -> Vec<(Place, usize)> {
+        let uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy = uses.iter().filter(|(place, used)| used.in_flight > 0 && is_meant(place));
+        busy.map(|(place, used)| (place.clone(), used.in_flight)).collect()
+    }
+
     /// Changes whenever a replica has nothing in flight any more.
     #[must_use]
     pub fn idles(&self) -> watch::Receiver<()> {

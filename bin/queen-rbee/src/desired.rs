@@ -384,6 +384,13 @@ impl DesiredState {
         }
     }
 
+    /// Everything there shall be, whether it has a place or not.
+    #[must_use]
+    pub fn all(&self, wishes: &Wishes) -> Vec<WorkerAssignment> {
+        let wanted = self.wanted(wishes);
+        wanted.iter().filter_map(|id| Some(self.assignment_of(id, wishes.get(&id.name)?))).collect()
+    }
+
     /// What its hive is told about a replica.
     #[must_use]
     pub fn assigned(&self, id: &ReplicaId) -> Option<(&str, &WorkerAssignment)> {

@@ -97,6 +97,7 @@ pub async fn run(registry: Registry, activity: Arc<Activity>, drain_timeout: Dur
             }
         };
         tokio::select! {
+            () = registry.left() => return,
             changed = views.changed() => if changed.is_err() {
                 return;
             },
@@ -147,24 +148,14 @@ impl<U: Fn(&Place) -> Option<Use>> Moment<'_, U> {
     fn roll(&self, memory: &Memory, due: &mut Due) {
         for (name, rolling) in self.view.desired.upkeep.rolling.iter().filter(|(_, rolling)| rolling.is_active()) {
             let Some(wish) = self.view.wishes.get(name) else { continue };
-            let mut deadlines = Vec::new();
-            let seen = |replica| {
-                let id = ReplicaId { name: name.clone(), replica };
-                self.seen(&id, wish, memory)
-            };
-            let next = rolling.next(|replica| {
-                let (seen, deadline) = seen(replica);
-                let _ = deadline;
-                seen
-            });
-            if let Some(to) = next {
+            let seen = |replica| self.seen(&ReplicaId { name: name.clone(), replica }, wish, memory);
+            if let Some(to) = rolling.next(|replica| seen(replica).0) {
                 tracing::info!(worker = name, step = ?to, "rolling restart");
                 due.orders.push(Order::Roll { name: name.clone(), from: rolling.clone(), to });
                 continue;
             }
-            deadlines
-                .extend((0..=rolling.replicas).filter(|replica| rolling.drains(*replica)).filter_map(|r| seen(r).1));
-            due.at(deadlines.into_iter().min());
+            let draining = (0..=rolling.replicas).filter(|replica| rolling.drains(*replica));
+            due.at(draining.filter_map(|replica| seen(replica).1).min());
         }
     }
 

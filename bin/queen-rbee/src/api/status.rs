@@ -35,7 +35,7 @@ pub(super) fn fleet_status(api: &Api) -> FleetStatus {
     FleetStatus { queen: Some(queen), hives }
 }
 
-fn hive_status(view: &View, name: &str, hive: &HiveView, now: Instant) -> HiveStatus {
+pub(super) fn hive_status(view: &View, name: &str, hive: &HiveView, now: Instant) -> HiveStatus {
     let record = view.desired.hives.get(name);
     let heartbeat = hive.heartbeat.as_deref();
     let alive = hive.lease == LeaseState::Alive;
