@@ -27,6 +27,7 @@ use crate::batcher::Batcher;
 use crate::cli::Args;
 use crate::engine::EngineError;
 use crate::engine::llama::{LlamaConfig, LoadedModel};
+use crate::grammar::Grammars;
 use crate::http::{Service, router};
 use crate::job::Command;
 use crate::kv::{Store, StoreConfig};
@@ -224,6 +225,7 @@ fn service(
         template: template.transpose().map_err(|source| ServeError::Template { source })?,
         info,
         tokenizer: model.clone(),
+        grammars: Grammars::new(model.clone()),
         commands,
         metrics,
         shutdown: shutdown.clone(),

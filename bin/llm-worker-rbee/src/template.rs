@@ -7,21 +7,48 @@ use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, Error, ErrorKind};
 use serde::Serialize;
 
+use crate::tools::{Style, prompt};
+
 /// A model's chat template, ready to render.
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
     bos: String,
     eos: String,
+    /// How it has calls written, if it knows tools.
+    style: Option<Style>,
 }
 
 /// One turn as templates see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Turn {
     /// Who speaks.
     pub role: String,
     /// What is said.
     pub content: String,
+    /// Who exactly, or which tool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Calls the turn makes, their arguments as JSON instead of its text.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<serde_json::Value>,
+    /// Which call a result is of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+}
+
+impl Turn {
+    /// Plain text.
+    #[must_use]
+    pub fn new(role: &str, content: impl Into<String>) -> Self {
+        Self { role: role.to_owned(), content: content.into(), ..Self::default() }
+    }
+
+    /// Whether it is what a tool gave.
+    #[must_use]
+    pub fn is_result(&self) -> bool {
+        self.role == "tool"
+    }
 }
 
 /// Why a conversation could not be rendered.
@@ -59,18 +86,34 @@ impl ChatTemplate {
         environment.add_function("strftime_now", strftime_now);
         environment.add_filter("tojson", to_json);
         environment.add_template_owned(NAME, source.to_owned()).map_err(|source| TemplateError::Invalid { source })?;
-        Ok(Self { environment, bos: bos.to_owned(), eos: eos.to_owned() })
+        let style = Style::of_template(source);
+        Ok(Self { environment, bos: bos.to_owned(), eos: eos.to_owned(), style })
     }
 
-    /// The prompt for the next answer.
+    /// How the model is told to write calls.
+    #[must_use]
+    pub fn style(&self) -> Style {
+        self.style.unwrap_or(Style::Tagged)
+    }
+
+    /// The prompt for the next answer, with these tools (as OpenAI writes them) told to the model: in the template's own
+    /// words where it has some.
     ///
     /// # Errors
     /// [`TemplateError::Refused`].
-    pub fn render(&self, turns: &[Turn]) -> Result<String, TemplateError> {
+    pub fn render(&self, turns: &[Turn], tools: &[serde_json::Value]) -> Result<String, TemplateError> {
+        match self.style {
+            Some(_) => self.render_as_is(turns, tools),
+            None => self.render_as_is(&prompt::plain(turns, tools), &[]),
+        }
+    }
+
+    fn render_as_is(&self, turns: &[Turn], tools: &[serde_json::Value]) -> Result<String, TemplateError> {
         let refused = |source| TemplateError::Refused { source };
         let template = self.environment.get_template(NAME).map_err(refused)?;
         let context = minijinja::context! {
             messages => Value::from(Serde(turns)),
+            tools => (!tools.is_empty()).then(|| Value::from(Serde(tools))),
             add_generation_prompt => true,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
@@ -138,11 +181,11 @@ mod tests {
         {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
     fn turn(role: &str, content: &str) -> Turn {
-        Turn { role: role.into(), content: content.into() }
+        Turn::new(role, content)
     }
 
     fn render(source: &str, turns: &[Turn]) -> Result<String, TemplateError> {
-        ChatTemplate::new(source, "<s>", "</s>").unwrap().render(turns)
+        ChatTemplate::new(source, "<s>", "</s>").unwrap().render(turns, &[])
     }
 
     /// WORK-10.
@@ -188,5 +231,43 @@ mod tests {
     fn the_date_is_known() {
         let year = render("{{ strftime_now('%Y') }}", &[]).unwrap();
         assert!(year.parse::<u32>().unwrap() >= 2025, "{year}");
+    }
+
+    /// The way Qwen's template writes tools and calls, shortened.
+    const TAGGED: &str = "{%- if tools %}{{- '<|im_start|>system\n' }}{%- if messages[0]['role'] == 'system' %}\
+        {{- messages[0]['content'] + '\n\n' }}{%- endif %}{{- '<tools>' }}{%- for tool in tools %}{{- '\n' }}\
+        {{- tool | tojson }}{%- endfor %}{{- '\n</tools><|im_end|>\n' }}{%- endif %}\
+        {%- for message in messages %}{%- if message.role == 'assistant' %}{{- '<|im_start|>assistant' }}\
+        {%- if message.content %}{{- '\n' + message.content }}{%- endif %}\
+        {%- for tool_call in message.tool_calls %}{%- if tool_call.function is defined %}\
+        {%- set tool_call = tool_call.function %}{%- endif %}\
+        {{- '\n<tool_call>\n{\"name\": \"' + tool_call.name + '\", \"arguments\": ' }}{{- tool_call.arguments | tojson }}\
+        {{- '}\n</tool_call>' }}{%- endfor %}{{- '<|im_end|>\n' }}{%- elif message.role == 'tool' %}\
+        {{- '<tool_response>' + message.content + '</tool_response>\n' }}{%- endif %}{%- endfor %}";
+
+    /// OAI-36.
+    #[test]
+    fn a_template_that_knows_tools_gets_them() {
+        let tool = serde_json::json!({"type": "function", "function": {"name": "now", "description": "Time"}});
+        let call = serde_json::json!({"id": "c", "type": "function",
+            "function": {"name": "now", "arguments": {"zone": "UTC", "a": [1, 2]}}});
+        let turns =
+            [turn("system", "Brief."), Turn { tool_calls: vec![call], ..turn("assistant", "") }, turn("tool", "12:00")];
+        let template = ChatTemplate::new(TAGGED, "", "").unwrap();
+        assert_eq!(
+            template.render(&turns, &[tool]).unwrap(),
+            "<|im_start|>system\nBrief.\n\n<tools>\n\
+             {\"type\": \"function\", \"function\": {\"name\": \"now\", \"description\": \"Time\"}}\n</tools><|im_end|>\n\
+             <|im_start|>assistant\n<tool_call>\n{\"name\": \"now\", \"arguments\": {\"zone\": \"UTC\", \"a\": [1, 2]}}\n\
+             </tool_call><|im_end|>\n<tool_response>12:00</tool_response>\n"
+        );
+    }
+
+    /// OAI-35.
+    #[test]
+    fn a_template_without_tools_gets_them_as_text() {
+        let tool = serde_json::json!({"type": "function", "function": {"name": "now"}});
+        let text = ChatTemplate::new(SMOLLM2, "", "").unwrap().render(&[turn("user", "Hi")], &[tool]).unwrap();
+        assert!(text.starts_with("<|im_start|>system\n# Tools\n") && text.contains(r#"{"name":"now"}"#), "{text}");
     }
 }

@@ -1,12 +1,14 @@
 //! Reads a request's body: bounded, and with an error that names the field at fault.
 
+use std::collections::HashMap;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::CONTENT_LENGTH;
 use futures_util::StreamExt;
 use rbee_api::openai::Generation;
 use rbee_api::{ApiError, ErrorCode};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::BODY_BYTES_MAX;
 
@@ -44,6 +46,19 @@ fn too_large() -> ApiError {
     ApiError::new(ErrorCode::BodyTooLarge, message)
 }
 
+/// Refuses names that are not `known`, with the nearest one that is. What is `null` is not given.
+pub(super) fn check_names(bytes: &[u8], known: &[&str]) -> Result<(), ApiError> {
+    let given: HashMap<String, Option<IgnoredAny>> = typed(bytes)?;
+    // In the order of names, so that the same request gets the same answer.
+    let strange = given.iter().filter(|(name, value)| value.is_some() && !known.contains(&name.as_str()));
+    let Some(name) = strange.map(|(name, _)| name).min() else { return Ok(()) };
+    let distance = |known: &&&str| strsim::damerau_levenshtein(name, known);
+    let near = known.iter().min_by_key(distance).filter(|near| distance(near) <= 1 + name.len() / 4);
+    let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    let message = format!("there is no parameter `{name}`{hint}");
+    Err(ApiError::new(ErrorCode::UnknownParameter, message).with_param(name))
+}
+
 /// The body as a typed request. `Generation`, which both kinds of request contain, is looked at alone first: inside
 /// the whole, an error in it would not know its field.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
@@ -51,7 +66,7 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     typed(bytes)
 }
 
-fn typed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -91,6 +106,19 @@ mod tests {
         }
         let error = parse::<CompletionRequest>(br#"{"model":"m","prompt":{"a":1}}"#).unwrap_err();
         assert_eq!(error.param.as_deref(), Some("prompt"), "{error}");
+    }
+
+    /// OAI-03.
+    #[test]
+    fn a_strange_name_is_refused_with_the_nearest_one() {
+        let known = ["model", "max_tokens"];
+        let check = |body: &str| check_names(body.as_bytes(), &known);
+        assert_eq!(check(r#"{"model": 7, "other": null}"#), Ok(()));
+        let error = check(r#"{"max_token": 5}"#).unwrap_err();
+        assert_eq!((error.code, error.param.as_deref()), (ErrorCode::UnknownParameter, Some("max_token")));
+        assert!(error.message.contains("`max_tokens`"), "{error}");
+        assert!(!check(r#"{"elephant": 5}"#).unwrap_err().message.contains("mean"));
+        assert_eq!(check("[]").unwrap_err().code, ErrorCode::InvalidRequest);
     }
 
     #[tokio::test]

@@ -2,12 +2,15 @@
 //!
 //! ```text
 //!   body ─▶ [`body`] typed ─▶ [`request`] checked ─▶ [`service`] admitted ─▶ engine thread
-//!   client ◀─ [`stream`] events / one body ◀─ [`answer`] in OpenAI's form ◀─────┘
+//!   client ◀─ [`stream`] events / one body ◀─ [`answer`] in OpenAI's form ◀─ [`choice`] ◀─┘
 //! ```
 
 pub mod answer;
 mod body;
+pub mod choice;
+mod embeddings;
 mod handlers;
+mod logprobs;
 mod relay;
 mod request;
 pub mod service;
@@ -31,6 +34,7 @@ pub fn router(service: Arc<Service>, token: Option<Token>, hosts: AllowedHosts) 
     let protected = Router::new()
         .route("/v1/chat/completions", post(handlers::chat))
         .route("/v1/completions", post(handlers::completions))
+        .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(status::models))
         .route("/v1/models/{*name}", get(status::model))
         .route("/metrics", get(status::metrics))

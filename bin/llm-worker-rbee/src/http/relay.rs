@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   : rbee CHOICE TOKENS BYTES     with an event that carries text of a choice, opens or finishes it: its tokens since
-//!                                  the line before (comma separated, `-` for none), its text so far in bytes
+//!                                  the line before (comma separated, `-` for none), the model's text so far in bytes
+//!                                  (that of calls too, which the client gets as calls)
 //!   : rbee progress                the engine works, but there is no text yet
 //!   : rbee handover                no more comes from here; go on elsewhere
 //! ```
@@ -37,8 +38,8 @@ pub(super) struct Resumed {
 
 impl Resumed {
     /// `told`: whether the comments are asked for.
-    pub(super) fn new(choice: Option<&ResumedChoice>, told: bool) -> Self {
-        let Some(choice) = choice else { return Self { place: Place::new(0, told, None), ..Self::default() } };
+    pub(super) fn new(index: u32, choice: Option<&ResumedChoice>, told: bool) -> Self {
+        let Some(choice) = choice else { return Self { place: Place::new(index, told, None), ..Self::default() } };
         let bytes = usize::try_from(choice.text_bytes).unwrap_or(usize::MAX);
         let finished = choice.finished.clone();
         // What we do not know it as has ended too.
@@ -91,8 +92,8 @@ impl Place {
         self.told
     }
 
-    /// The text of a piece that the client does not have yet.
-    pub(super) fn take(&mut self, piece: Piece) -> String {
+    /// The text of a piece: what the client has already, and what it has not.
+    pub(super) fn take(&mut self, piece: Piece) -> (String, String) {
         if self.told {
             self.tokens.extend(piece.tokens);
         }
@@ -103,9 +104,9 @@ impl Place {
             known -= 1;
         }
         self.skip = if known < text.len() { 0 } else { self.skip - known };
-        text.drain(..known);
-        self.bytes += text.len();
-        text
+        let new = text.split_off(known);
+        self.bytes += new.len();
+        (text, new)
     }
 
     /// The comment to go with the event that carries all text taken so far.
@@ -128,8 +129,8 @@ mod tests {
     fn comments_count_tokens_and_bytes() {
         let mut place = Place::new(1, true, None);
         assert_eq!(place.comment().as_deref(), Some("rbee 1 - 0"));
-        assert_eq!(place.take(piece(&[5, 6], "né")), "né");
-        assert_eq!(place.take(piece(&[7], "e")), "e");
+        assert_eq!(place.take(piece(&[5, 6], "né")).1, "né");
+        assert_eq!(place.take(piece(&[7], "e")).1, "e");
         assert_eq!(place.comment().as_deref(), Some("rbee 1 5,6,7 4"));
         assert_eq!(place.comment().as_deref(), Some("rbee 1 - 4"));
     }
@@ -137,15 +138,15 @@ mod tests {
     #[test]
     fn what_the_client_has_is_not_said_again() {
         let mut place = Place::new(0, true, Some(4));
-        assert_eq!(place.take(piece(&[], "né")), "");
-        assert_eq!(place.take(piece(&[], "ever")), "ver");
-        assert_eq!(place.take(piece(&[9], "!")), "!");
+        assert_eq!(place.take(piece(&[], "né")), ("né".into(), String::new()));
+        assert_eq!(place.take(piece(&[], "ever")), ("e".into(), "ver".into()));
+        assert_eq!(place.take(piece(&[9], "!")).1, "!");
         assert_eq!(place.comment().as_deref(), Some("rbee 0 9 8"));
     }
 
     #[test]
     fn nobody_who_does_not_ask_sees_comments() {
         let mut place = Place::new(0, false, None);
-        assert_eq!((place.take(piece(&[5], "a")).as_str(), place.comment()), ("a", None));
+        assert_eq!((place.take(piece(&[5], "a")).1.as_str(), place.comment()), ("a", None));
     }
 }

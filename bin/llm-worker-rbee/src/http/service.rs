@@ -7,14 +7,16 @@ use std::sync::mpsc::Sender;
 use rbee_api::openai::Usage;
 use rbee_api::{ApiError, ErrorCode};
 use rbee_runtime::shutdown::Shutdown;
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::relay::Resumed;
 use super::request::{Checked, Source, invalid};
 use crate::engine::{ModelInfo, Token, Tokenizer};
-use crate::job::{Command, Event, Job};
+use crate::grammar::Grammars;
+use crate::job::{Command, Constraint, Event, Job};
 use crate::metrics::Metrics;
-use crate::template::{ChatTemplate, TemplateError};
+use crate::template::{ChatTemplate, TemplateError, Turn};
 
 /// What requests share.
 pub struct Service {
@@ -26,6 +28,8 @@ pub struct Service {
     pub tokenizer: Arc<dyn Tokenizer>,
     /// Its chat template, where the file has one.
     pub template: Option<ChatTemplate>,
+    /// Makes answers of a given form.
+    pub grammars: Grammars,
     /// To the engine's thread.
     pub commands: Sender<Command>,
     /// Counters.
@@ -48,6 +52,8 @@ pub struct Service {
 const RETRY_AFTER_S_MAX: usize = 30;
 /// While we go down: the next incarnation will be there then, seconds.
 const RETRY_AFTER_SHUTDOWN_S: u32 = 2;
+/// Between the seeds of the answers of one request; odd, so that they only meet after all others.
+const SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Service {
     /// Refuses requests for other models.
@@ -59,33 +65,35 @@ impl Service {
         Err(ApiError::new(ErrorCode::ModelNotFound, message).with_param("model"))
     }
 
-    /// A place for one request; first of all, so that a refusal costs nothing.
-    pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        let place = self.places.clone().try_acquire_owned();
-        // Looked at after taking the place: who waits for all places to be free sees either it or the refusal.
+    /// Places for that many answers of one request; first of all, so that a refusal costs nothing.
+    pub(super) fn admit(&self, answers: usize) -> Result<Vec<OwnedSemaphorePermit>, ApiError> {
+        let count = u32::try_from(answers).ok().filter(|count| *count <= self.places_total);
+        let Some(count) = count else {
+            let problem = format!("and `prompt` ask for {answers} answers at once; there is room for {}", self.places_total);
+            return Err(invalid("n", &problem));
+        };
+        let places = self.places.clone().try_acquire_many_owned(count);
+        // Looked at after taking the places: who waits for all places to be free sees either them or the refusal.
         if self.shutdown.is_draining() {
             return Err(ApiError::new(ErrorCode::ShuttingDown, "this worker is on its way down; try again")
                 .with_retry_after_s(RETRY_AFTER_SHUTDOWN_S));
         }
-        place.map_err(|_| {
+        let Ok(mut places) = places else {
             self.metrics.refused.inc();
             let seconds = (self.places_total as usize / self.slots.max(1)).clamp(1, RETRY_AFTER_S_MAX);
-            ApiError::new(ErrorCode::QueueFull, format!("{} requests are here already", self.places_total))
-                .with_retry_after_s(u32::try_from(seconds).unwrap_or(1))
-        })
+            let message = format!("{} requests are here already", self.places_total as usize - self.places.available_permits());
+            return Err(ApiError::new(ErrorCode::QueueFull, message)
+                .with_retry_after_s(u32::try_from(seconds).unwrap_or(1)));
+        };
+        let mut each: Vec<_> = (1..count).filter_map(|_| places.split(1)).collect();
+        each.push(places);
+        Ok(each)
     }
 
-    /// The tokens to go on from. Slow for long texts: not for the threads that serve everybody.
-    pub(super) fn tokens(&self, source: Source) -> Result<Vec<Token>, ApiError> {
-        let (tokens, param) = match source {
-            Source::Text(text) => (self.tokenizer.tokenize(&text, true), "prompt"),
-            Source::Tokens(tokens) => (tokens, "prompt"),
-            Source::Turns(turns) => (self.rendered(&turns)?, "messages"),
-        };
-        self.check_tokens(&tokens, param)?;
-        if tokens.is_empty() {
-            return Err(invalid(param, "is empty"));
-        }
+    /// The tokens to go on from, with these tools. Slow for long texts: not for the threads that serve everybody.
+    pub(super) fn prompt_tokens(&self, source: Source, tools: &[Value]) -> Result<Vec<Token>, ApiError> {
+        let param = if matches!(source, Source::Turns(_)) { "messages" } else { "prompt" };
+        let tokens = self.tokens(source, tools, param)?;
         if tokens.len() >= self.info.context_tokens {
             let message = format!(
                 "the prompt has {} tokens; the context has {}, and the answer needs at least one of them",
@@ -97,6 +105,27 @@ impl Service {
         Ok(tokens)
     }
 
+    /// The tokens of a text to be embedded. As slow.
+    pub(super) fn input_tokens(&self, source: Source) -> Result<Vec<Token>, ApiError> {
+        let tokens = self.tokens(source, &[], "input")?;
+        if tokens.len() > self.info.context_tokens {
+            let (count, most) = (tokens.len(), self.info.context_tokens);
+            let message = format!("an input has {count} tokens; the context has {most}");
+            return Err(ApiError::new(ErrorCode::ContextLengthExceeded, message).with_param("input"));
+        }
+        Ok(tokens)
+    }
+
+    fn tokens(&self, source: Source, tools: &[Value], param: &str) -> Result<Vec<Token>, ApiError> {
+        let tokens = match source {
+            Source::Text(text) => self.tokenizer.tokenize(&text, true),
+            Source::Tokens(tokens) => tokens,
+            Source::Turns(turns) => self.rendered(&turns, tools)?,
+        };
+        self.check_tokens(&tokens, param)?;
+        if tokens.is_empty() { Err(invalid(param, "is empty")) } else { Ok(tokens) }
+    }
+
     fn check_tokens(&self, tokens: &[Token], param: &str) -> Result<(), ApiError> {
         let vocabulary = self.tokenizer.vocabulary();
         let is_strange = |token: &&Token| usize::try_from(token.0).map_or(true, |id| id >= vocabulary);
@@ -105,12 +134,12 @@ impl Service {
         })
     }
 
-    fn rendered(&self, turns: &[crate::template::Turn]) -> Result<Vec<Token>, ApiError> {
+    fn rendered(&self, turns: &[Turn], tools: &[Value]) -> Result<Vec<Token>, ApiError> {
         let Some(template) = &self.template else {
             let message = "this model's file has no chat template; use /v1/completions";
             return Err(ApiError::new(ErrorCode::UnsupportedParameter, message).with_param("messages"));
         };
-        let text = template.render(turns, &[]).map_err(|error| {
+        let text = template.render(turns, tools).map_err(|error| {
             let (TemplateError::Refused { source } | TemplateError::Invalid { source }) = &error;
             ApiError::new(ErrorCode::InvalidParameter, format!("{error}: {source}")).with_param("messages")
         })?;
@@ -119,28 +148,37 @@ impl Service {
         Ok(self.tokenizer.tokenize(&text, !(self.info.adds_bos && begins)))
     }
 
-    /// Hands a request to the engine's thread. Dropping the receiver ends it.
+    /// Hands one answer to the engine's thread; `answer` counts those of the request. Dropping the receiver ends it.
     pub(super) fn submit(
         &self,
         prompt: Vec<Token>,
         checked: &Checked,
+        answer: u32,
+        constraint: Option<Box<dyn Constraint>>,
         resumed: &Resumed,
-        place: OwnedSemaphorePermit,
+        place: Option<OwnedSemaphorePermit>,
     ) -> Result<mpsc::Receiver<Event>, ApiError> {
         self.check_tokens(&resumed.tokens, "rbee_resume")?;
         let room = self.info.context_tokens.saturating_sub(prompt.len());
         let tokens_max = checked.tokens_max.unwrap_or(room).min(room);
+        if resumed.tokens.len() > tokens_max {
+            return Err(invalid("rbee_resume", &format!("has more than the {tokens_max} tokens the answer can have")));
+        }
         let (job, receiver) = Job::new(prompt, tokens_max);
+        let mut sampling = checked.sampling;
+        // Answers to one prompt differ; the first is what it is alone.
+        sampling.seed = sampling.seed.wrapping_add(u64::from(answer).wrapping_mul(SEED_STEP));
         let job = Job {
-            sampling: checked.sampling,
+            sampling,
+            constraint,
+            logprobs: checked.logprobs,
             stops: checked.stops.clone(),
             ignore_end: checked.ignore_end,
             resumed: resumed.tokens.clone(),
             resumable: resumed.place.is_told(),
-            place: Some(place),
+            place,
             ..job
         };
-        self.metrics.requests.inc();
         if let Some(reason) = resumed.finished {
             let usage = Usage::new(job.prompt.len() as u64, job.resumed.len() as u64);
             // The channel is empty, and we hold its other end.
@@ -160,6 +198,11 @@ impl Service {
         // The semaphore is never closed, so this cannot fail; if it did, there would be nothing to wait for.
         let _all = self.places.acquire_many(self.places_total).await;
     }
+}
+
+/// The answer ends here, because we do.
+pub(super) fn going_down() -> ApiError {
+    ApiError::new(ErrorCode::ShuttingDown, "the answer is not complete: the worker goes down")
 }
 
 /// The engine's thread has ended without a word.

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -14,34 +15,33 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{Stream, unfold};
-use rbee_api::openai::DONE;
+use rbee_api::openai::{DONE, FinishReason, Usage};
 use rbee_api::{ApiError, ErrorCode};
 use rbee_runtime::http::HttpError;
-use tokio::sync::mpsc::Receiver;
 
 use super::answer::{Answer, Json};
-use super::relay::{self, Place};
-use super::service::engine_is_gone;
-use crate::job::{Event, Piece};
+use super::choice::{Choice, Step, Told};
+use super::relay;
 
 /// Silence after which a comment is sent.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Streams the answer. `place` is where its client stands.
+/// Streams the answer. There is at least one choice; `prompt_tokens` are those of all prompts.
 pub(super) fn events(
     answer: Answer,
-    receiver: Receiver<Event>,
-    place: Place,
-    include_usage: bool,
+    choices: Vec<Choice>,
+    prompt_tokens: u64,
+    with_usage: bool,
     correlation_id: Option<String>,
 ) -> Response {
-    let stream = Streaming::new(answer, receiver, place, include_usage, correlation_id);
+    let stream = Streaming::new(answer, choices, prompt_tokens, with_usage, correlation_id);
     // Who is told of the engine's progress must not take our own heartbeat for it.
-    let heartbeat = (!stream.place.is_told()).then(|| KeepAlive::new().interval(HEARTBEAT).text("waiting"));
+    let is_told = stream.choices.iter().any(|choice| choice.place.is_told());
     let sse = Sse::new(stream.into_events());
-    let mut response = match heartbeat {
-        Some(heartbeat) => sse.keep_alive(heartbeat).into_response(),
-        None => sse.into_response(),
+    let mut response = if is_told {
+        sse.into_response()
+    } else {
+        sse.keep_alive(KeepAlive::new().interval(HEARTBEAT).text("waiting")).into_response()
     };
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -71,10 +71,15 @@ impl Block {
 
 struct Streaming {
     answer: Answer,
-    /// Gone when the answer has ended.
-    receiver: Option<Receiver<Event>>,
-    place: Place,
-    include_usage: bool,
+    choices: Vec<Choice>,
+    /// Which of them is listened to first, so that none waits for another.
+    first: usize,
+    /// How many of them have ended.
+    ended: usize,
+    /// Whether no more comes of any of them.
+    over: bool,
+    prompt_tokens: u64,
+    with_usage: bool,
     correlation_id: Option<String>,
     pending: VecDeque<Block>,
 }
@@ -82,15 +87,19 @@ struct Streaming {
 impl Streaming {
     fn new(
         answer: Answer,
-        receiver: Receiver<Event>,
-        place: Place,
-        include_usage: bool,
+        choices: Vec<Choice>,
+        prompt_tokens: u64,
+        with_usage: bool,
         correlation_id: Option<String>,
     ) -> Self {
-        let (receiver, pending) = (Some(receiver), VecDeque::new());
-        let mut stream = Self { answer, receiver, place, include_usage, correlation_id, pending };
-        if let Some(opening) = stream.answer.opening().filter(|_| !stream.place.is_begun()) {
-            stream.push_of_choice(opening);
+        let (first, ended, over, pending) = (0, 0, false, VecDeque::new());
+        let mut stream =
+            Self { answer, choices, first, ended, over, prompt_tokens, with_usage, correlation_id, pending };
+        for nth in 0..stream.choices.len() {
+            let choice = &stream.choices[nth];
+            if let Some(opening) = stream.answer.opening(choice.index).filter(|_| !choice.place.is_begun()) {
+                stream.push_of_choice(nth, opening);
+            }
         }
         stream
     }
@@ -107,54 +116,70 @@ impl Streaming {
             if let Some(block) = self.pending.pop_front() {
                 return Some(block);
             }
-            let event = self.receiver.as_mut()?.recv().await;
-            self.take(event.unwrap_or_else(|| Event::Failed(engine_is_gone())));
+            if self.over {
+                return None;
+            }
+            let (nth, step) = std::future::poll_fn(|context| self.poll(context)).await;
+            self.take(nth, step);
         }
     }
 
-    fn take(&mut self, event: Event) {
-        match event {
-            Event::Piece(piece) => {
-                let (text, next) = self.gather(piece);
-                if !text.is_empty() {
-                    self.push_of_choice(self.answer.piece(text));
-                }
-                if let Some(next) = next {
-                    self.take(next);
-                }
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<(usize, Step)> {
+        let count = self.choices.len();
+        for nth in (self.first..count).chain(0..self.first) {
+            if let Poll::Ready(Some(step)) = self.choices[nth].poll(context) {
+                self.first = (nth + 1) % count;
+                return Poll::Ready((nth, step));
             }
-            Event::Progress => self.pending.push_back(Block::comment(relay::PROGRESS)),
-            Event::Handover => {
+        }
+        Poll::Pending
+    }
+
+    fn take(&mut self, nth: usize, step: Step) {
+        match step {
+            Step::More(told) => self.tell(nth, told, None),
+            Step::Progress => self.pending.push_back(Block::comment(relay::PROGRESS)),
+            Step::Handover => {
                 self.pending.push_back(Block::comment(relay::HANDOVER));
-                self.receiver = None;
+                self.over = true;
             }
-            Event::Done { reason, usage } => {
-                if !self.place.is_finished() {
-                    self.push_of_choice(self.answer.closing(reason));
+            Step::Ended(told, reason) => {
+                self.close(nth, told, reason);
+                self.ended += 1;
+                if self.ended == self.choices.len() {
+                    self.finish();
                 }
-                if self.include_usage {
-                    self.push(self.answer.usage(usage), None);
-                }
-                self.end(DONE.to_owned());
             }
-            Event::Failed(error) => self.fail(&error),
+            Step::Failed(error) => self.fail(&error),
         }
     }
 
-    /// Joins what has come meanwhile: a slow reader gets fewer, larger events.
-    fn gather(&mut self, piece: Piece) -> (String, Option<Event>) {
-        let mut text = self.place.take(piece);
-        while let Some(Ok(event)) = self.receiver.as_mut().map(Receiver::try_recv) {
-            match event {
-                Event::Piece(more) => text.push_str(&self.place.take(more)),
-                other => return (text, Some(other)),
-            }
-        }
-        (text, None)
+    fn tell(&mut self, nth: usize, told: Told, reason: Option<FinishReason>) {
+        let json = self.answer.event(self.choices[nth].index, told, reason);
+        self.push_of_choice(nth, json);
     }
 
-    fn push_of_choice(&mut self, json: Json) {
-        let comment = self.place.comment();
+    /// What came last, and then why it ended, apart: so clients expect it.
+    fn close(&mut self, nth: usize, told: Told, reason: FinishReason) {
+        if self.choices[nth].place.is_finished() {
+            return;
+        }
+        if told != Told::default() {
+            self.tell(nth, told, None);
+        }
+        self.tell(nth, Told::default(), Some(reason));
+    }
+
+    fn finish(&mut self) {
+        if self.with_usage {
+            let usage = usage(self.prompt_tokens, self.choices.iter().map(|choice| choice.usage));
+            self.push(self.answer.usage(usage), None);
+        }
+        self.end(DONE.to_owned());
+    }
+
+    fn push_of_choice(&mut self, nth: usize, json: Json) {
+        let comment = self.choices[nth].place.comment();
         self.push(json, comment);
     }
 
@@ -169,49 +194,46 @@ impl Streaming {
         match serde_json::to_string(&error.to_body(self.correlation_id.as_deref())) {
             Ok(data) => self.end(data),
             // Then the stream ends without a last event, which is not success either.
-            Err(_) => self.receiver = None,
+            Err(_) => self.over = true,
         }
     }
 
     fn end(&mut self, last: String) {
-        if self.receiver.take().is_some() {
+        if !self.over {
+            self.over = true;
             self.pending.push_back(Block { comment: None, data: Some(last) });
         }
     }
 }
 
-/// The answer as one body.
-pub(super) async fn whole(answer: Answer, mut receiver: Receiver<Event>) -> Result<Response, HttpError> {
-    let mut text = String::new();
-    loop {
-        match receiver.recv().await {
-            Some(Event::Piece(more)) => text.push_str(&more.text),
-            Some(Event::Progress) => {}
-            Some(Event::Done { reason, usage }) => {
-                let body = answer.whole(text, reason, usage);
-                let body = body.map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
-                return Ok(([(CONTENT_TYPE, "application/json")], body).into_response());
-            }
-            Some(Event::Handover) => return Err(going_down().into()),
-            Some(Event::Failed(error)) => return Err(error.into()),
-            None => return Err(engine_is_gone().into()),
-        }
-    }
+/// A prompt counts once, however many answers it gets.
+fn usage(prompt_tokens: u64, of_choices: impl Iterator<Item = Usage>) -> Usage {
+    Usage::new(prompt_tokens, of_choices.map(|usage| usage.completion_tokens).sum())
 }
 
-fn going_down() -> ApiError {
-    ApiError::new(ErrorCode::ShuttingDown, "the answer is not complete: the worker goes down")
+/// The answer as one body.
+pub(super) async fn whole(answer: Answer, choices: Vec<Choice>, prompt_tokens: u64) -> Result<Response, HttpError> {
+    let (mut all, mut usages) = (Vec::with_capacity(choices.len()), Vec::new());
+    for choice in choices {
+        let (index, told, reason, usage) = choice.whole().await?;
+        all.push((index, told, reason));
+        usages.push(usage);
+    }
+    let body = answer.whole(all, usage(prompt_tokens, usages.into_iter()));
+    let body = body.map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 #[cfg(test)]
 mod tests {
     use futures_util::StreamExt;
-    use rbee_api::openai::{FinishReason, Usage};
     use serde_json::Value;
 
     use super::*;
     use crate::engine::Token;
     use crate::http::answer::Kind;
+    use crate::http::relay::Place;
+    use crate::job::{Event, Piece};
 
     async fn blocks(kind: Kind, place: Place, events: Vec<Event>, include_usage: bool) -> Vec<Block> {
         let (sender, receiver) = tokio::sync::mpsc::channel(16);
@@ -219,7 +241,8 @@ mod tests {
             sender.send(event).await.unwrap();
         }
         drop(sender);
-        let stream = Streaming::new(Answer::new(kind, "m"), receiver, place, include_usage, None);
+        let choices = vec![Choice::new(0, receiver, place, None)];
+        let stream = Streaming::new(Answer::new(kind, "m", include_usage), choices, 3, include_usage, None);
         let all = unfold(stream, |mut stream| async move { Some((stream.next().await?, stream)) });
         all.collect().await
     }
@@ -304,7 +327,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_is_filled_with_comments() {
         let (_sender, receiver) = tokio::sync::mpsc::channel(1);
-        let response = events(Answer::new(Kind::Text, "m"), receiver, Place::default(), false, None);
+        let choices = vec![Choice::new(0, receiver, Place::default(), None)];
+        let response = events(Answer::new(Kind::Text, "m", false), choices, 0, false, None);
         let begin = tokio::time::Instant::now();
         let mut body = response.into_body().into_data_stream();
         for beat in 1..=3 {
