@@ -71,6 +71,11 @@ impl<E: Engine> Batcher<E> {
         self
     }
 
+    /// What it works with.
+    pub fn engine(&self) -> &E {
+        &self.engine
+    }
+
     /// Works until the other end of `commands` is gone and all jobs are done. Sleeps while there is nothing to do.
     pub fn run(mut self, commands: &Receiver<Command>) {
         loop {

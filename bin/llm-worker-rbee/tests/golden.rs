@@ -19,6 +19,7 @@ use llm_worker_rbee::batcher::Batcher;
 use llm_worker_rbee::engine::llama::{LlamaConfig, LlamaEngine, LoadedModel, backend};
 use llm_worker_rbee::engine::{BatchToken, Engine, EngineError, SlotId, Token, Tokenizer};
 use llm_worker_rbee::job::{Command, Event, Job};
+use llm_worker_rbee::kv::{Store, StoreConfig};
 use llm_worker_rbee::metrics::Metrics;
 use llm_worker_rbee::sampler::Sampling;
 use tokio::sync::mpsc::Receiver;
@@ -51,12 +52,15 @@ struct Compared {
     differed: usize,
 }
 
+/// Checksums of the numbers after texts.
+type Seen = Arc<Mutex<BTreeMap<Vec<Token>, u64>>>;
+
 /// Remembers the numbers the engine gave after each sequence of tokens, and compares when it gives them again.
 struct Witness<E> {
     engine: E,
     sequences: BTreeMap<SlotId, Vec<Token>>,
     asked: Vec<Vec<Token>>,
-    seen: Arc<Mutex<BTreeMap<Vec<Token>, u64>>>,
+    seen: Seen,
     compared: Arc<Mutex<Compared>>,
     /// Keeps no beginnings, so that all is computed each time.
     is_forgetful: bool,
@@ -152,10 +156,21 @@ struct Bench<'m> {
     compared: Arc<Mutex<Compared>>,
 }
 
+/// All is computed each time.
 fn bench(model: &Arc<LoadedModel>) -> Bench<'_> {
+    bench_with(model, |_| {})
+}
+
+/// Beginnings that are known are used; numbers are compared with those another one saw.
+fn bench_over(model: &Arc<LoadedModel>, seen: Seen) -> Bench<'_> {
+    bench_with(model, |engine| (engine.seen, engine.is_forgetful) = (seen, false))
+}
+
+fn bench_with<'m>(model: &'m Arc<LoadedModel>, change: impl FnOnce(&mut Witness<LlamaEngine<'m>>)) -> Bench<'m> {
     let metrics = Arc::new(Metrics::new("test", SLOTS));
     let compared = Arc::<Mutex<Compared>>::default();
-    let engine = Witness::new(model.engine().unwrap(), compared.clone());
+    let mut engine = Witness::new(model.engine().unwrap(), compared.clone());
+    change(&mut engine);
     let batcher = Batcher::new(engine, model.clone(), metrics.clone());
     Bench { model: model.clone(), batcher, metrics, compared }
 }
@@ -310,4 +325,71 @@ fn seeds_differ_and_repeat() {
     let (first, again, other) = (with(1), with(1), with(2));
     assert_eq!(first, again);
     assert_ne!(first, other);
+}
+
+/// WORK-14. States are saved out of batches of several sequences, and of different age.
+#[test]
+fn deterministic_answers_are_the_same_with_what_was_known_before() {
+    let Some(path) = test_model() else { return };
+    let model = load(&path, true);
+    let folder = tempfile::tempdir().unwrap();
+    let store = |identity: &str| {
+        let config = StoreConfig { folder: folder.path().to_owned(), bytes_max: 1 << 30, clean: false };
+        Store::open(config, identity.to_owned()).unwrap()
+    };
+    let identity = model.identity().unwrap();
+    let mut expected = Vec::new();
+    let seen = {
+        let mut all = bench(&model);
+        for prompt in PROMPTS {
+            let prompt = all.tokens(prompt);
+            let answer = all.alone(prompt.clone(), 2 * TOKENS, warm(3));
+            expected.push((prompt, answer));
+        }
+        all.batcher.engine().seen.clone()
+    };
+    // The first halves in company, joining one by one, are saved.
+    let mut first = bench_over(&model, seen.clone());
+    first.batcher = first.batcher.with_store(store(&identity));
+    let receivers: Vec<_> = expected
+        .iter()
+        .map(|(prompt, _)| {
+            let receiver = first.submit(prompt.clone(), TOKENS, warm(3));
+            (0..5).for_each(|_| first.batcher.step());
+            receiver
+        })
+        .collect();
+    assert_eq!(first.metrics.slots_busy.get(), SLOTS as i64, "they do not share the batch");
+    first.finish();
+    for (mut receiver, (_, whole)) in receivers.into_iter().zip(&expected) {
+        assert_eq!(answer(&mut receiver), whole[..TOKENS]);
+    }
+    // The same slots go on...
+    go_on(&mut first, &expected, 0);
+    first.batcher.handle(save());
+    first.assert_invariant(expected.len() * 2 * TOKENS - 2 * expected.len());
+    drop(first);
+    // ...and others do, from disk.
+    let mut second = bench_over(&model, seen);
+    second.batcher = second.batcher.with_store(store(&identity));
+    go_on(&mut second, &expected, expected.iter().filter(|(prompt, _)| prompt.len() + TOKENS >= 48).count() as u64);
+    second.assert_invariant(expected.len() * TOKENS);
+    assert_eq!(store("another model").prefixes().count(), 0);
+}
+
+/// Each answer's second half, alone; all but a few tokens of the first half are known.
+fn go_on(bench: &mut Bench<'_>, expected: &[(Vec<Token>, Vec<Token>)], restored: u64) {
+    for (prompt, whole) in expected {
+        let begun = [&prompt[..], &whole[..TOKENS]].concat();
+        let known = bench.metrics.cached_tokens.get();
+        assert_eq!(bench.alone(begun.clone(), TOKENS, warm(3)), whole[TOKENS..]);
+        let known = bench.metrics.cached_tokens.get() - known;
+        assert!(known as usize + 2 >= begun.len(), "only {known} of {} were known", begun.len());
+    }
+    assert_eq!(bench.metrics.prefixes_restored.get(), restored);
+}
+
+fn save() -> Command {
+    let (done, _) = tokio::sync::oneshot::channel();
+    Command::Save { until: std::time::Instant::now() + std::time::Duration::from_secs(60), done }
 }

@@ -13,6 +13,8 @@ use crate::engine::toy::{self, ToyEngine, ToyTokenizer};
 use crate::job::EmbedJob;
 use crate::sampler::Sampling;
 
+mod warm;
+
 struct World {
     batcher: Batcher<ToyEngine>,
     metrics: Arc<Metrics>,
