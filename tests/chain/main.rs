@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod alone;
+mod bad_clients;
 mod foreign;
 mod gateway;
 mod identity;

@@ -4,6 +4,7 @@
 pub mod chaos;
 pub mod clock;
 pub mod home;
+pub mod mock;
 pub mod model;
 pub mod openai;
 pub mod ports;

@@ -2,19 +2,20 @@
 //! costs nothing.
 
 mod load;
+mod nginx;
 mod table;
-mod ways;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use rbee_tests::mock::MockChain;
 
 use crate::effort::{Effort, allow_many_files, pss_kib};
 use load::{Asked, Held, closed_loop, streams};
+use nginx::Nginx;
 use table::{Memory, Row};
-use ways::{MockChain, Nginx};
 
 const AT_ONCE: Asked = Asked { stream: false, tokens: 16, pace: 0 };
 const AT_ONCE_STREAMED: Asked = Asked { stream: true, tokens: 16, pace: 0 };
@@ -59,12 +60,12 @@ pub fn run(options: &Options) -> Result<()> {
 async fn measure(options: &Options) -> Result<()> {
     let has = |part: &str| options.parts.iter().any(|wanted| wanted == part);
     let memory = if has("memory") { memory(options).await? } else { Vec::new() };
-    let chain = MockChain::up()?;
-    let worker = chain.worker()?;
+    let chain = MockChain::up("", "");
+    let worker = chain.worker();
     let nginx = Nginx::start(worker);
     let mut ways = vec![
         Way { name: "direct", to: worker, pids: Vec::new() },
-        Way { name: "queen", to: chain.queen(), pids: vec![chain.queen_pid()?] },
+        Way { name: "queen", to: chain.queen(), pids: vec![chain.queen_pid()] },
     ];
     match &nginx {
         Ok(nginx) => ways.push(Way { name: "nginx", to: nginx.address, pids: nginx.pids() }),
@@ -86,7 +87,8 @@ async fn measure(options: &Options) -> Result<()> {
     if let Ok(nginx) = nginx {
         table::skipped(&nginx.said());
     }
-    chain.down()
+    chain.down();
+    Ok(())
 }
 
 /// Answers at once: how many a second, how long one takes alone, what it costs the proxy.
@@ -143,8 +145,8 @@ async fn memory(options: &Options) -> Result<Vec<Memory>> {
     let mut found: Vec<Memory> = options.held.iter().map(|streams| Memory::new(*streams)).collect();
     for run in 0..options.runs {
         for memory in &mut found {
-            let chain = MockChain::up()?;
-            let queen = [chain.queen_pid()?];
+            let chain = MockChain::up("", "");
+            let queen = [chain.queen_pid()];
             // Everything that is made at a first request is there, and connections for a few.
             closed_loop(chain.queen(), AT_ONCE_STREAMED, 8, Duration::from_secs(1)).await?;
             let before = pss_kib(&queen)?;
@@ -153,7 +155,7 @@ async fn memory(options: &Options) -> Result<Vec<Memory>> {
             ensure!(held.count() == memory.streams, "{} of {} streams are open", held.count(), memory.streams);
             memory.add(before as f64, open as f64);
             drop(held);
-            chain.down()?;
+            chain.down();
         }
         table::progress(&format!("memory: {} of {}", run + 1, options.runs));
     }

@@ -1,69 +1,16 @@
-//! The ways to the mock worker: direct, through nginx, through queen; and what runs on them.
+//! nginx as a plain proxy, the way beside queen.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
-use rbee_tests::home::{Home, binaries, binary};
+use anyhow::{Context, Result};
 use rbee_tests::{ports, processes, wait};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-/// The engine's program that a hive finds beside itself.
-const ENGINE: &str = "llm-worker-rbee";
 const UP_WITHIN: Duration = Duration::from_secs(30);
-
-/// A chain whose engine is the mock.
-pub struct MockChain {
-    pub home: Home,
-    _programs: TempDir,
-}
-
-impl MockChain {
-    /// Starts it.
-    pub fn up() -> Result<Self> {
-        let programs = TempDir::with_prefix_in("with-mock-", binaries())?;
-        for name in ["rbee-keeper", "queen-rbee", "rbee-hive"] {
-            fs::hard_link(binary(name), programs.path().join(name))?;
-        }
-        fs::hard_link(binary("mock-worker"), programs.path().join(ENGINE))?;
-        let home = Home::with_programs(programs.path());
-        let model = home.path().join("mock.gguf");
-        fs::write(&model, "no model")?;
-        home.write_config(&format!(
-            "[model.mock]\nsource = \"file:{}\"\n\n[worker.mock]\nmodel = \"mock\"\nslots = 64\n",
-            model.display()
-        ));
-        home.keeper(&["up"]).assert().try_success().map_err(|error| anyhow!("{error}"))?;
-        Ok(Self { home, _programs: programs })
-    }
-
-    /// Where queen answers.
-    pub fn queen(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.home.queen_port))
-    }
-
-    /// Queen's process.
-    pub fn queen_pid(&self) -> Result<u32> {
-        self.home.status()["queen"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).context("queen has no pid")
-    }
-
-    /// Where the mock answers.
-    pub fn worker(&self) -> Result<SocketAddr> {
-        let status = self.home.status();
-        let port = status["hives"][0]["workers"][0]["port"].as_u64().and_then(|port| u16::try_from(port).ok());
-        Ok(SocketAddr::from(([127, 0, 0, 1], port.context("the mock has no port")?)))
-    }
-
-    /// Ends it in order.
-    pub fn down(self) -> Result<()> {
-        self.home.keeper(&["down"]).assert().try_success().map_err(|error| anyhow!("{error}"))?;
-        anyhow::ensure!(self.home.processes().is_empty(), "left behind: {:?}", self.home.processes());
-        Ok(())
-    }
-}
 
 /// nginx as a plain proxy in front of one worker.
 pub struct Nginx {
