@@ -60,6 +60,7 @@ pub async fn run(args: Args, env: &Env) -> Result<(), ServeError> {
     let shutdown = Shutdown::on_signals().map_err(|source| ServeError::System { what: "signal handlers", source })?;
     let metrics = Arc::new(Metrics::new(&args.model_name(), args.slots.into()));
     notify::status("loading the model");
+    tracing::info!(file = %args.model_path.display(), "loading the model");
     let engine = start_engine(&args, metrics.clone(), &shutdown)?;
     if let Some(model) = loaded(engine.loaded, &shutdown).await? {
         let service = Arc::new(service(&args, &model, metrics.clone(), engine.commands, &shutdown)?);
@@ -290,5 +291,25 @@ async fn save(service: &Service) {
     // Fails only when the engine's thread is gone, and what it knew with it.
     if service.commands.send(Command::Save { until, done }).is_ok() {
         let _ = tokio::time::timeout(SAVE_TIMEOUT + FLUSH_TIMEOUT, saved).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// WORK-18.
+    #[tokio::test(start_paused = true)]
+    async fn a_load_that_hangs_does_not_hold_up_the_end() {
+        let shutdown = Shutdown::new();
+        let (_never, receiver) = oneshot::channel::<Result<(), EngineError>>();
+        let waiting = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { loaded(receiver, &shutdown).await }
+        });
+        shutdown.drain();
+        let begin = tokio::time::Instant::now();
+        assert!(matches!(waiting.await.unwrap(), Ok(None)));
+        assert!(begin.elapsed() <= GIVE_UP_TIMEOUT);
     }
 }

@@ -393,3 +393,28 @@ fn save() -> Command {
     let (done, _) = tokio::sync::oneshot::channel();
     Command::Save { until: std::time::Instant::now() + std::time::Duration::from_secs(60), done }
 }
+
+/// WORK-18.
+#[test]
+fn a_load_that_is_given_up_ends() {
+    let Some(path) = test_model() else { return };
+    for deterministic in [false, true] {
+        let config = LlamaConfig {
+            model_path: path.clone(),
+            slots: SLOTS,
+            context_tokens: CONTEXT,
+            threads: Some(1),
+            deterministic,
+        };
+        let asked = Arc::new(Mutex::new(0));
+        let given_up = {
+            let asked = asked.clone();
+            move || {
+                *asked.lock().unwrap() += 1;
+                *asked.lock().unwrap() == 3
+            }
+        };
+        assert!(LoadedModel::load_unless(config, given_up).is_err());
+        assert_eq!(*asked.lock().unwrap(), 3, "it went on");
+    }
+}

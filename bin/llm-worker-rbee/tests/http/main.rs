@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and says when it is skipped")]
 
 mod answers;
+mod kept;
 mod lifecycle;
 mod refusals;
 mod resume;
+mod surface;
 mod worker;

@@ -40,6 +40,25 @@ pub fn run_to_end(args: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// Runs a worker, sends it `signal` when its log has `line`, and waits for its end; exit status and log.
+pub async fn run_until(args: &[&str], line: &str, signal: Signal) -> (ExitStatus, String) {
+    let mut command = command(args);
+    #[expect(clippy::disallowed_methods, reason = "the test runs the binary")]
+    let mut child = command.spawn().unwrap();
+    let line = line.to_owned();
+    let task = tokio::task::spawn_blocking(move || {
+        let mut log = String::new();
+        for read in BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok) {
+            if read.contains(&line) {
+                kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+            }
+            log.push_str(&format!("{read}\n"));
+        }
+        (child.wait().unwrap(), log)
+    });
+    tokio::time::timeout(PATIENCE, task).await.expect("it does not end").unwrap()
+}
+
 /// A running worker; killed when dropped.
 pub struct Worker {
     child: Child,
