@@ -15,6 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use rbee_api::usage::UsageCounts;
 use rbee_api::{FleetStatus, Phase};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -26,6 +27,19 @@ struct RequestLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ModelLabel {
     model: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyLabels {
+    key: String,
+    model: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyTokenLabels {
+    key: String,
+    model: String,
+    kind: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -52,6 +66,8 @@ pub struct Metrics {
     hives: Family<PhaseLabel, Gauge>,
     workers: Family<PhaseLabel, Gauge>,
     resumes: Family<ModelLabel, Counter>,
+    key_requests: Family<KeyLabels, Counter>,
+    key_tokens: Family<KeyTokenLabels, Counter>,
     queue: OnceLock<Box<Depths>>,
     last_activity_ms: AtomicI64,
     errors: AtomicU64,
@@ -97,6 +113,8 @@ impl Metrics {
             hives: Family::default(),
             workers: Family::default(),
             resumes: Family::default(),
+            key_requests: Family::default(),
+            key_tokens: Family::default(),
             queue: OnceLock::new(),
             last_activity_ms: AtomicI64::new(0),
             errors: AtomicU64::new(0),
@@ -110,6 +128,9 @@ impl Metrics {
         registry.register("requests", "Requests answered, by model and status", self.requests.clone());
         registry.register("requests_in_flight", "Requests being answered or waiting", self.in_flight.clone());
         registry.register("requests_queued", "Requests waiting for a worker, by model", self.queued.clone());
+        registry.register("key_requests", "Requests of each API key, by model", self.key_requests.clone());
+        let help = "Tokens that each API key has used, by model and kind";
+        registry.register("key_tokens", help, self.key_tokens.clone());
         let help = "Times that an answer was gone on with by another worker, by model";
         registry.register("streams_resumed", help, self.resumes.clone());
         let help = "Attempts at a worker that came to nothing, by kind";
@@ -144,6 +165,16 @@ impl Metrics {
     /// An attempt that came to nothing.
     pub fn upstream_failure(&self, kind: &'static str) {
         self.upstream_failures.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// An API key has used something.
+    pub fn used(&self, key: &str, model: &str, counts: UsageCounts) {
+        let (key, model) = (key.to_owned(), model.to_owned());
+        for (kind, tokens) in [("prompt", counts.prompt_tokens), ("completion", counts.completion_tokens)] {
+            let labels = KeyTokenLabels { key: key.clone(), model: model.clone(), kind };
+            self.key_tokens.get_or_create(&labels).inc_by(tokens);
+        }
+        self.key_requests.get_or_create(&KeyLabels { key, model }).inc_by(counts.requests);
     }
 
     /// Another worker goes on with an answer.

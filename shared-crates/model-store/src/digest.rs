@@ -20,6 +20,14 @@ pub struct DigestError {
     pub length: usize,
 }
 
+impl Sha256Digest {
+    /// Its bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 impl From<[u8; 32]> for Sha256Digest {
     fn from(bytes: [u8; 32]) -> Self {
         Self(bytes)

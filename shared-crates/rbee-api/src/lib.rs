@@ -12,11 +12,12 @@ pub mod ids;
 pub mod openai;
 pub mod phase;
 pub mod status;
+pub mod usage;
 
 pub use assignment::{Assignment, Desired, Heartbeat, HeartbeatReply, ModelSpec, WorkerAssignment, WorkerSpec};
 pub use client::{ClientError, ControlClient};
 pub use control::{
-    DrainReply, DrainRequest, LogQuery, ReloadReply, ReloadRequest, ScaleRequest, ShutdownRequest, Verb, VerbReply,
+    DrainReply, DrainRequest, LogQuery, ReloadReply, ReloadRequest, ScaleRequest, ShutdownRequest, UpgradeReply, UpgradeRequest, Verb, VerbReply,
     VerbRequest, WhyReply,
 };
 pub use error::{ApiError, ErrorBody, ErrorCode};
@@ -26,6 +27,8 @@ pub use status::{FleetStatus, Health, HiveStatus, QueenStatus, WorkerStatus};
 
 /// Header that carries one request's id through all tiers and their logs.
 pub const CORRELATION_ID_HEADER: &str = "x-correlation-id";
+/// Header that names one change: asked for again with the same key, it is not made again.
+pub const IDEMPOTENCY_KEY_HEADER: &str = "idempotency-key";
 /// Default port of queen-rbee.
 pub const QUEEN_PORT: u16 = 7833;
 /// Default port of rbee-hive.

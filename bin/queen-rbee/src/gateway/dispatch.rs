@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rbee_api::assignment::Engine;
-use rbee_api::{ApiError, ErrorCode, Phase};
+use rbee_api::{ApiError, ErrorCode};
 use tokio::sync::watch;
 
 use super::lanes::{Before, Lane, Place, Turn};
@@ -152,6 +152,14 @@ impl Dispatch {
                 if let Some((answer, in_flight)) = self.full_answer.take() {
                     return Ok(Found::Refusal(answer, in_flight));
                 }
+                if route.outlook == Outlook::Unloaded && route.endpoints.is_empty() {
+                    // Whoever is first has it loaded; the others find it on its way.
+                    if self.gateway.registry.want_loaded(&self.wanted.asked.model).await {
+                        continue;
+                    }
+                    let message = format!("model `{}` is not loaded and cannot be now", self.wanted.asked.model);
+                    return Err(ApiError::new(ErrorCode::Unavailable, message).with_retry_after_s(RETRY_AFTER_S));
+                }
                 if let (Outlook::Down { reason }, None, false) = (&route.outlook, blocked.opens_at, blocked.full) {
                     let message = format!("model `{}` cannot be served: {reason}", self.wanted.asked.model);
                     return Err(ApiError::new(ErrorCode::Unavailable, message).with_retry_after_s(RETRY_AFTER_S));
@@ -195,7 +203,9 @@ impl Dispatch {
     ) -> Result<(), ApiError> {
         let gateway = &self.gateway;
         let model = &self.wanted.asked.model;
-        let patience = self.settings.limits.queue_timeout + loading_time(view, model);
+        // A start takes the longer the larger the model is.
+        let loading = view.routes.models.get(model).map(|route| route.start_timeout).unwrap_or_default();
+        let patience = self.settings.limits.queue_timeout + loading;
         let deadline = self.started + patience;
         let until = blocked.opens_at.map_or(deadline, |opens_at| opens_at.min(deadline));
         let looks = standing.may_look(lane);
@@ -332,17 +342,14 @@ impl Standing {
     }
 }
 
-/// How much longer one may wait because a replica of the model is on its way up: it grows with the model's size.
-fn loading_time(view: &View, model: &str) -> Duration {
-    let serves = |name: &str| {
-        let wish = view.wishes.get(name)?;
-        wish.model.as_ref().filter(|spec| spec.name == model).map(|_| wish.spec.start_timeout_ms)
-    };
+/// What a client that waits for a model may want to know, on one line.
+pub(super) fn outlook(view: &View, model: &str) -> String {
+    let serves = |name: &str| view.wishes.get(name)?.model.as_ref().filter(|spec| spec.name == model).map(drop);
     let heartbeats = view.hives.values().filter_map(|hive| hive.heartbeat.as_ref());
-    let workers = heartbeats.flat_map(|heartbeat| &heartbeat.workers);
-    let starting = workers.filter(|worker| matches!(worker.phase, Phase::Starting | Phase::Restarting));
-    let longest_ms = starting.filter_map(|worker| serves(&worker.name)).max();
-    Duration::from_millis(longest_ms.unwrap_or(0))
+    let workers = heartbeats.flat_map(|heartbeat| &heartbeat.workers).filter(|worker| serves(&worker.name).is_some());
+    let phases: Vec<String> =
+        workers.map(|worker| format!("{}/{} {}", worker.name, worker.replica, worker.phase.as_str())).collect();
+    if phases.is_empty() { "no worker yet".to_owned() } else { phases.join(", ") }
 }
 
 /// The route of a model.

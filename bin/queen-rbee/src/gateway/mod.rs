@@ -8,6 +8,7 @@
 //! ```
 
 mod dispatch;
+mod keys;
 mod lanes;
 mod limits;
 mod picker;
@@ -18,6 +19,7 @@ mod resume;
 mod sse;
 mod stream;
 mod upstream;
+mod usage;
 
 use std::io;
 use std::sync::Arc;
@@ -30,7 +32,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use futures_util::stream::unfold;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use rbee_api::openai::{Model, ModelList};
 use rbee_api::{ApiError, ErrorCode};
@@ -39,7 +41,9 @@ use rbee_runtime::token::Token;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+pub use keys::{KeyError, Keys};
 pub use limits::Limits;
+pub use usage::UsageBook;
 
 use crate::activity::Activity;
 use crate::metrics::{InFlightGauge, Metrics};
@@ -47,6 +51,7 @@ use crate::orders::suggest;
 use crate::registry::Registry;
 use crate::stopping::Stopping;
 use dispatch::{Begun, Dispatch, Wanted};
+use keys::Caller;
 use lanes::Lanes;
 use picker::{InFlight, Picker};
 use prefix::Warm;
@@ -54,6 +59,7 @@ use relay::{Next, Relay};
 use request::Path;
 use resume::Progress;
 use upstream::{Answer, AnswerBody, Pieces, Upstream};
+use usage::Account;
 
 /// What the gateway works with.
 #[derive(Debug)]
@@ -66,14 +72,19 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Is told what is in flight where.
     pub activity: Arc<Activity>,
-    /// For our own engines.
+    /// For our own engines, and for those who may ask for everything.
     pub token: Token,
+    /// Is told what each key uses.
+    pub usage: UsageBook,
+    /// Whether anybody may ask as long as there are no keys.
+    pub open: bool,
 }
 
-/// What may change while requests are under way; each keeps what it began with.
+/// From the configuration.
 #[derive(Debug)]
 struct Settings {
     limits: Limits,
+    keys: Keys,
 }
 
 /// What the handlers share.
@@ -89,6 +100,9 @@ pub struct Shared {
     stopping: Stopping,
     metrics: Arc<Metrics>,
     settings: Arc<Settings>,
+    token: Token,
+    open: bool,
+    usage: UsageBook,
     upstream: Upstream,
     picker: Arc<Picker>,
     lanes: Arc<Lanes>,
@@ -114,7 +128,7 @@ struct Tracked {
 impl Gateway {
     /// A gateway to the workers that the registry knows.
     #[must_use]
-    pub fn new(parts: Parts, limits: Limits) -> Self {
+    pub fn new(parts: Parts, limits: Limits, keys: Keys) -> Self {
         let lanes = Arc::new(Lanes::new(limits.max_queue));
         let depths = Arc::clone(&lanes);
         parts.metrics.watch_queue(move || depths.depths());
@@ -124,7 +138,10 @@ impl Gateway {
             registry: parts.registry,
             stopping: parts.stopping,
             metrics: parts.metrics,
-            settings: Arc::new(Settings { limits }),
+            settings: Arc::new(Settings { limits, keys }),
+            token: parts.token,
+            open: parts.open,
+            usage: parts.usage,
             lanes,
             warm: Warm::default(),
             in_flight: TaskTracker::new(),
@@ -144,6 +161,16 @@ impl Gateway {
             .with_state(self)
     }
 
+    /// What each key has used.
+    #[must_use]
+    pub fn usage(&self) -> &UsageBook {
+        &self.usage
+    }
+
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+        self.settings.keys.caller(headers, &self.token, self.open)
+    }
+
     /// Resolves when no request is in flight; new ones must be refused by then.
     pub async fn drained(&self) {
         self.in_flight.close();
@@ -151,22 +178,47 @@ impl Gateway {
     }
 }
 
-async fn models(State(gateway): State<Gateway>) -> Json<ModelList> {
+async fn models(State(gateway): State<Gateway>, headers: HeaderMap) -> Response {
+    let caller = match gateway.caller(&headers) {
+        Ok(caller) => caller,
+        Err(error) => return refusal(error),
+    };
     let view = gateway.registry.view();
-    let models = view.routes.models.keys().map(|name| Model::new(name, gateway.started_s));
-    Json(ModelList::new(models.collect()))
+    let models = view.routes.models.keys().filter(|name| caller.may_use(name));
+    let models = models.map(|name| Model::new(name, gateway.started_s));
+    Json(ModelList::new(models.collect())).into_response()
 }
 
 async fn model(
     State(gateway): State<Gateway>,
     extract::Path(id): extract::Path<String>,
-) -> Result<Json<Model>, HttpError> {
-    let view = gateway.registry.view();
-    if view.routes.models.contains_key(&id) {
-        return Ok(Json(Model::new(id, gateway.started_s)));
+    headers: HeaderMap,
+) -> Response {
+    let known = gateway.caller(&headers).and_then(|caller| known_model(&gateway, &caller, &id));
+    match known {
+        Ok(()) => Json(Model::new(id, gateway.started_s)).into_response(),
+        Err(error) => refusal(error),
     }
-    let message = format!("there is no model `{id}`{}", suggest(&id, view.routes.models.keys()));
-    Err(ApiError::new(ErrorCode::ModelNotFound, message).with_param("model").into())
+}
+
+/// A model that a caller may not use does not exist for it.
+fn known_model(gateway: &Gateway, caller: &Caller, model: &str) -> Result<(), ApiError> {
+    let view = gateway.registry.view();
+    if view.routes.models.contains_key(model) && caller.may_use(model) {
+        return Ok(());
+    }
+    let known = view.routes.models.keys().filter(|name| caller.may_use(name));
+    let message = format!("there is no model `{model}`{}", suggest(model, known));
+    Err(ApiError::new(ErrorCode::ModelNotFound, message).with_param("model"))
+}
+
+fn refusal(error: ApiError) -> Response {
+    let unauthorized = error.code == ErrorCode::Unauthorized;
+    let mut response = HttpError(error).into_response();
+    if unauthorized {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
 }
 
 async fn chat_completions(State(gateway): State<Gateway>, request: Request) -> Response {
@@ -185,7 +237,7 @@ async fn serve(gateway: &Gateway, path: Path, request: Request) -> Response {
     let mut model = None;
     let response = match answer(gateway, path, request, &mut model).await {
         Ok(response) => response,
-        Err(error) => HttpError(error).into_response(),
+        Err(error) => refusal(error),
     };
     gateway.metrics.answered(model.as_deref(), response.status());
     response
@@ -207,9 +259,10 @@ async fn answer(
     let settings = Arc::clone(&gateway.settings);
     let limits = &settings.limits;
     let (parts, body) = request.into_parts();
+    let caller = gateway.caller(&parts.headers)?;
     let body = request::read_body(&parts.headers, body, limits.body_bytes_max, limits.body_timeout).await?;
-    let asked = request::peek(path, &body, false)?;
-    dispatch::route(&gateway.registry.view(), &asked.model)?;
+    let asked = request::peek(path, &body, caller.key.is_some())?;
+    known_model(gateway, &caller, &asked.model)?;
     *model = Some(asked.model.clone());
     tracing::debug!(model = asked.model, stream = asked.stream, "asked");
     let wanted = Arc::new(Wanted {
@@ -220,9 +273,10 @@ async fn answer(
         correlation_id: current_correlation_id().unwrap_or_default(),
         arrived,
     });
+    let account = caller.key.map(|key| gateway.usage.account(&key.name, &wanted.asked.model));
     match wanted.asked.stream && path != Path::Embeddings {
-        true => stream(gateway, settings, wanted, tracked).await,
-        false => whole(gateway, settings, wanted, tracked).await,
+        true => stream(gateway, settings, wanted, account, tracked).await,
+        false => whole(gateway, settings, wanted, account, tracked).await,
     }
 }
 
@@ -231,11 +285,19 @@ async fn whole(
     gateway: &Gateway,
     settings: Arc<Settings>,
     wanted: Arc<Wanted>,
+    mut account: Option<Account>,
     tracked: Tracked,
 ) -> Result<Response, ApiError> {
     let own_body = wanted.asked.own.as_ref().map(|own| own.at(&Progress::default()));
     let dispatch = Dispatch::new(gateway.clone(), settings, wanted, own_body, false, 0);
-    let Begun { answer, in_flight, .. } = dispatch.run().await?;
+    let begun = dispatch.run().await;
+    if let Some(account) = &mut account {
+        match &begun {
+            Ok(Begun { answer, .. }) if answer.status.is_success() => answer.usage().into_iter().for_each(|u| account.used(u)),
+            _ => account.failed(),
+        }
+    }
+    let Begun { answer, in_flight, .. } = begun?;
     Ok(pass_on(answer, in_flight, tracked))
 }
 
@@ -270,9 +332,10 @@ async fn stream(
     gateway: &Gateway,
     settings: Arc<Settings>,
     wanted: Arc<Wanted>,
+    account: Option<Account>,
     tracked: Tracked,
 ) -> Result<Response, ApiError> {
-    let mut relay = Relay::new(gateway.clone(), settings, wanted);
+    let mut relay = Relay::new(gateway.clone(), settings, wanted, account);
     let first = match relay.next().await {
         Next::Pass(first) => first,
         Next::Failed(error) => return Err(error),

@@ -21,16 +21,17 @@ use bytes::{Bytes, BytesMut};
 use rbee_api::{ApiError, ErrorBody, ErrorCode};
 use tokio::time::{Instant, Sleep};
 
-use super::dispatch::{Begun, Dispatch, Wanted};
+use super::dispatch::{self, Begun, Dispatch, Wanted};
 use super::picker::InFlight;
 use super::stream::{End, Stream};
 use super::upstream::{Answer, AnswerBody, Pieces};
+use super::usage::Account;
 use super::{Gateway, Settings};
 
 /// Times that one answer is gone on with.
 const RESUMES_MAX: u32 = 256;
-/// What a client sees while it waits.
-const WAITING: Bytes = Bytes::from_static(b": waiting\n\n");
+/// What a client sees while a worker has nothing to say.
+const WORKING: Bytes = Bytes::from_static(b": working\n\n");
 const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// One stream.
@@ -49,6 +50,7 @@ pub(super) struct Relay {
     /// In a row, without getting any further.
     deaths: u32,
     headers: Option<http::HeaderMap>,
+    account: Option<Account>,
 }
 
 type Asking = Pin<Box<dyn Future<Output = Result<Begun, ApiError>> + Send>>;
@@ -91,7 +93,7 @@ enum Break {
 
 impl Relay {
     /// Begins to ask.
-    pub(super) fn new(gateway: Gateway, settings: Arc<Settings>, wanted: Arc<Wanted>) -> Self {
+    pub(super) fn new(gateway: Gateway, settings: Arc<Settings>, wanted: Arc<Wanted>, account: Option<Account>) -> Self {
         let stopping = gateway.stopping.clone();
         let now = Instant::now();
         let mut relay = Self {
@@ -103,6 +105,7 @@ impl Relay {
             resumes: 0,
             deaths: 0,
             headers: None,
+            account,
             gateway,
             settings,
             wanted,
@@ -170,6 +173,7 @@ impl Relay {
         let Answer { status, headers, body } = answer;
         let AnswerBody::Events(pieces) = body else {
             self.phase = Phase::Ended;
+            self.account_failed();
             return Some(Next::Other(Answer { status, headers, body }, in_flight));
         };
         if self.stream.has_passed() {
@@ -237,6 +241,7 @@ impl Relay {
         let own = flowing.in_flight.endpoint().own_engine && self.wanted.asked.own.is_some();
         let error = match &why {
             Break::Error(error) if !own || !is_the_workers_fault(error) => {
+                self.account_failed();
                 return Some(Next::Pass(event(error)));
             }
             why => self.note_break(&flowing.in_flight, why),
@@ -252,6 +257,7 @@ impl Relay {
             self.ask();
             return None;
         }
+        self.account_failed();
         Some(match why {
             Break::Error(error) => Next::Pass(event(&error)),
             _ => Next::Failed(error),
@@ -342,12 +348,25 @@ impl Relay {
     fn comment(&mut self) -> Next {
         self.last_sent = Instant::now();
         self.set_timer();
-        Next::Pass(WAITING)
+        Next::Pass(match &self.phase {
+            Phase::Asking(_) => {
+                let model = &self.wanted.asked.model;
+                let outlook = dispatch::outlook(&self.gateway.registry.view(), model);
+                let waited_s = self.wanted.arrived.elapsed().as_secs();
+                Bytes::from(format!(": waiting for a worker of {model} since {waited_s} s: {outlook}\n\n"))
+            }
+            Phase::Flowing(_) | Phase::Ended => WORKING,
+        })
     }
 
     fn fail(&mut self, error: ApiError) -> Next {
+        self.account_failed();
         self.phase = Phase::Ended;
         Next::Failed(error)
+    }
+
+    fn account_failed(&mut self) {
+        self.account.iter_mut().for_each(Account::failed);
     }
 
     /// The end of a complete answer.
@@ -385,6 +404,13 @@ impl Relay {
                 self.error_event(&ApiError::new(ErrorCode::UpstreamBroken, message))
             }
         }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let usage = self.stream.usage();
+        self.account.iter_mut().for_each(|account| account.used(usage));
     }
 }
 

@@ -99,6 +99,11 @@ impl Stream {
         self.passed
     }
 
+    /// What it took, as far as that is known.
+    pub(super) fn usage(&self) -> Usage {
+        self.usage.unwrap_or_else(|| Usage::new(0, self.progress.tokens()))
+    }
+
     /// Whether nothing but `[DONE]` is missing.
     pub(super) fn is_complete(&self) -> bool {
         let usage_missing = (self.terms.usage_wanted || self.terms.usage_counted) && self.usage.is_none();

@@ -14,7 +14,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rbee_api::CORRELATION_ID_HEADER;
+use rbee_api::openai::Usage;
 use rbee_runtime::token::Token;
+use serde::Deserialize;
 
 use crate::routes::Endpoint;
 
@@ -210,6 +212,26 @@ async fn whole(mut pieces: Pieces, patience: Duration) -> Result<AnswerBody, Out
         if whole.len() > WHOLE_ANSWER_BYTES_MAX {
             return Ok(AnswerBody::Large(whole.freeze(), pieces));
         }
+    }
+}
+
+impl Answer {
+    /// What it took, where it says so.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        #[derive(Deserialize)]
+        struct WithUsage {
+            usage: EmbeddingsUsage,
+        }
+        // That of embeddings generates nothing.
+        #[derive(Deserialize)]
+        struct EmbeddingsUsage {
+            prompt_tokens: u64,
+            #[serde(default)]
+            completion_tokens: u64,
+        }
+        let AnswerBody::Whole(body) = &self.body else { return None };
+        let said: WithUsage = serde_json::from_slice(body).ok()?;
+        Some(Usage::new(said.usage.prompt_tokens, said.usage.completion_tokens))
     }
 }
 

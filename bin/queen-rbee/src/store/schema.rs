@@ -29,6 +29,18 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE orders ADD COLUMN clean_generation INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE orders ADD COLUMN draining INTEGER NOT NULL DEFAULT 0;
 ",
+    "
+    CREATE TABLE usage (
+        day TEXT NOT NULL,
+        key TEXT NOT NULL,
+        model TEXT NOT NULL,
+        requests INTEGER NOT NULL,
+        errors INTEGER NOT NULL,
+        prompt_tokens INTEGER NOT NULL,
+        completion_tokens INTEGER NOT NULL,
+        PRIMARY KEY (day, key, model)
+    ) STRICT;
+",
 ];
 
 /// The version this program writes.

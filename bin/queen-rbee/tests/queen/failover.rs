@@ -166,8 +166,8 @@ async fn the_restarted_worker_goes_on_and_the_client_is_held_meanwhile() {
     .await;
     drop(before);
     // As long as nothing can be done, it is told that there is somebody.
-    let held = text.matches(": waiting").count() + 3;
-    while text.matches(": waiting").count() < held {
+    let held = text.matches(": waiting for a worker").count() + 3;
+    while text.matches(": waiting for a worker").count() < held {
         text.push_str(std::str::from_utf8(&within(response.chunk()).await.unwrap().unwrap()).unwrap());
     }
     hive.say(|workers| {

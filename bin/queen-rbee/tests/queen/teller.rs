@@ -81,6 +81,7 @@ impl Teller {
         let router = Router::new()
             .route("/v1/chat/completions", post(answer))
             .route("/v1/completions", post(answer))
+            .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state(state);
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { port, asked, fates, open: watch, server }

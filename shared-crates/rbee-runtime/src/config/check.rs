@@ -21,6 +21,7 @@ const PLACEHOLDERS: [&str; 5] = ["port", "model_path", "name", "replica", "run_d
 /// Records everything that makes no sense.
 pub(super) fn check(config: &Config, document: &mut Document<'_>) {
     check_daemons(config, document);
+    check_keys(config, document);
     for name in config.model.keys() {
         check_name(document, &format!("model.{name}"), "model", name);
     }
@@ -85,6 +86,21 @@ fn check_daemons(config: &Config, document: &mut Document<'_>) {
         let ports = hive.ports;
         if listen.port() != 0 && (ports.first..=ports.last).contains(&listen.port()) {
             document.problem(key, format!("port {} of `{key}` is inside `hive.ports` ({ports})", listen.port()), None);
+        }
+    }
+}
+
+fn check_keys(config: &Config, document: &mut Document<'_>) {
+    for (name, key) in &config.queen.keys {
+        let at = format!("queen.keys.{name}");
+        check_name(document, &at, "key", name);
+        if key.key_sha256.is_some() == key.key_file.is_some() {
+            let hint = Some("`printf %s KEY | sha256sum` gives the digest of a key".to_owned());
+            document.problem(&at, format!("key `{name}` needs either `key_sha256` or `key_file`"), hint);
+        }
+        for model in key.models.iter().flatten().filter(|model| !config.model.contains_key(*model)) {
+            let hint = did_you_mean(model, config.model.keys().map(String::as_str));
+            document.problem(&format!("{at}.models"), format!("key `{name}` names the unknown model `{model}`"), hint);
         }
     }
 }

@@ -21,6 +21,7 @@ pub use in_force::NotInForce;
 pub use model_store::{ModelSource, Sha256Digest};
 pub use problem::{ConfigError, Problem};
 pub use schema::{
+    KeyConfig,
     Config, HealthConfig, HiveConfig, IoClass, LimitsConfig, LogConfig, ModelConfig, QueenConfig, RestartConfig,
     RestartPolicy, Role, WorkerConfig,
 };

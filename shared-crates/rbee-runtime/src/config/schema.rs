@@ -23,6 +23,8 @@ pub struct Config {
     pub queen: QueenConfig,
     /// `[hive]`.
     pub hive: HiveConfig,
+    /// `[keeper]`.
+    pub keeper: KeeperConfig,
     /// `[model.NAME]`.
     pub model: BTreeMap<String, ModelConfig>,
     /// `[worker.NAME]`.
@@ -88,6 +90,8 @@ pub struct QueenConfig {
     /// How long the body of a request may take to come, besides a second for each 64 KiB of it. Default 30 s.
     #[serde(with = "duration")]
     pub body_timeout: Duration,
+    /// `[queen.keys.NAME]`: who may use `/v1`. With any, a key is needed on loopback too, and what each uses is counted.
+    pub keys: BTreeMap<String, KeyConfig>,
 }
 
 impl Default for QueenConfig {
@@ -108,8 +112,36 @@ impl Default for QueenConfig {
             comment_interval: Duration::from_secs(5),
             attempts_max: 5,
             body_timeout: Duration::from_secs(30),
+            keys: BTreeMap::new(),
         }
     }
+}
+
+/// `[keeper]`: the command line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeeperConfig {
+    /// Whether a command that finds queen crashed starts her again. Default true; `--no-recover` and `RBEE_NO_RECOVER`
+    /// say no for once.
+    pub recover: bool,
+}
+
+impl Default for KeeperConfig {
+    fn default() -> Self {
+        Self { recover: true }
+    }
+}
+
+/// `[queen.keys.NAME]`: an API key. Either `key_sha256` or `key_file`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyConfig {
+    /// SHA-256 of the key, as `printf %s KEY | sha256sum` gives it: the file then holds no secret.
+    pub key_sha256: Option<Sha256Digest>,
+    /// A file that holds the key; read when queen starts.
+    pub key_file: Option<PathBuf>,
+    /// Models it may use. Absent: all.
+    pub models: Option<Vec<String>>,
 }
 
 /// `[hive]`: this machine's pool manager.
