@@ -196,6 +196,8 @@ mod tests {
 
     use super::*;
 
+    type Change = fn(&mut Vec<u8>);
+
     fn open(folder: &Path, identity: &str, bytes_max: u64) -> Store {
         let config = StoreConfig { folder: folder.join("kv"), bytes_max, clean: false };
         Store::open(config, identity.to_owned()).unwrap()
@@ -224,14 +226,14 @@ mod tests {
     #[test]
     fn what_is_wrong_is_deleted_at_the_start_and_when_it_is_used() {
         let folder = tempfile::tempdir().unwrap();
-        let damage = |change: &dyn Fn(&mut Vec<u8>)| {
+        let damage = |change: Change| {
             let path = files(folder.path()).pop().unwrap();
             let mut bytes = fs::read(&path).unwrap();
             change(&mut bytes);
             fs::write(&path, bytes).unwrap();
         };
-        let changes: [&dyn Fn(&mut Vec<u8>); 3] =
-            [&|bytes| bytes[60] ^= 1, &|bytes| bytes.truncate(50), &|bytes| *bytes = b"GGUF".to_vec()];
+        let changes: [Change; 3] =
+            [|bytes| bytes[60] ^= 1, |bytes| bytes.truncate(50), |bytes| *bytes = b"GGUF".to_vec()];
         for change in changes {
             open(folder.path(), "a", 10_000).save(&tokens(0..9), b"state").unwrap();
             damage(change);
