@@ -21,6 +21,7 @@ pub(crate) fn bench(paths: &Paths, name: &str, arguments: &[String]) -> Result<(
     match name {
         "supervise" => build_only(paths, &WITHOUT_ENGINE)?,
         "gateway" => build_only(paths, &GATEWAY)?,
+        "worker" => return suites::bench_worker(paths, arguments),
         _ => return suites::bench(paths, name, arguments),
     }
     let mut bench = Command::new(paths.binaries(true).join("bench"));

@@ -130,6 +130,17 @@ pub(crate) fn bench(paths: &Paths, name: &str, arguments: &[String]) -> Result<(
     child::shown(&mut bench)
 }
 
+/// The worker beside llama.cpp itself; only this bench links llama.cpp, so it is the worker's own.
+pub(crate) fn bench_worker(paths: &Paths, arguments: &[String]) -> Result<()> {
+    let tools = Tools::bring(paths)?;
+    let needed = ["--release", "--bins", "--package", "llm-worker-rbee", "--package", "rbee-tests"];
+    build("build (the first takes minutes)", paths, &tools, &needed)?;
+    let model = fetch_model(paths, true)?;
+    let mut bench = cargo(paths, &tools);
+    bench.args(["bench", "--quiet", "--package", "llm-worker-rbee", "--bench", "worker", "--"]).args(arguments);
+    child::shown(bench.env("RBEE_TEST_MODEL", model))
+}
+
 pub(crate) fn sim(paths: &Paths, seed: u64, count: u64) -> Result<()> {
     let arguments = ["--seed", &seed.to_string(), "--count", &count.to_string()];
     simulate(paths, "sim", &arguments).context("a world broke an invariant, or the simulator could not be built")

@@ -5,8 +5,9 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and says when it is skipped")]
 
-use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod kept;
+mod witness;
+
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -17,12 +18,12 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llm_worker_rbee::batcher::Batcher;
 use llm_worker_rbee::engine::llama::{LlamaConfig, LlamaEngine, LoadedModel, backend};
-use llm_worker_rbee::engine::{BatchToken, Engine, EngineError, SlotId, Token, Tokenizer};
+use llm_worker_rbee::engine::{Token, Tokenizer};
 use llm_worker_rbee::job::{Command, Event, Job};
-use llm_worker_rbee::kv::{Store, StoreConfig};
 use llm_worker_rbee::metrics::Metrics;
 use llm_worker_rbee::sampler::Sampling;
 use tokio::sync::mpsc::Receiver;
+use witness::{Compared, Seen, Witness};
 
 const PROMPTS: [&str; 4] = [
     "The capital of France is",
@@ -43,104 +44,6 @@ fn test_model() -> Option<PathBuf> {
         println!("skipped: RBEE_TEST_MODEL does not name a GGUF file");
     }
     path
-}
-
-/// How often the numbers after the same tokens were compared bit by bit, and how often they differed.
-#[derive(Debug, Default, Clone, Copy)]
-struct Compared {
-    times: usize,
-    differed: usize,
-}
-
-/// Checksums of the numbers after texts.
-type Seen = Arc<Mutex<BTreeMap<Vec<Token>, u64>>>;
-
-/// Remembers the numbers the engine gave after each sequence of tokens, and compares when it gives them again.
-struct Witness<E> {
-    engine: E,
-    sequences: BTreeMap<SlotId, Vec<Token>>,
-    asked: Vec<Vec<Token>>,
-    seen: Seen,
-    compared: Arc<Mutex<Compared>>,
-    /// Keeps no beginnings, so that all is computed each time.
-    is_forgetful: bool,
-}
-
-impl<E: Engine> Witness<E> {
-    fn new(engine: E, compared: Arc<Mutex<Compared>>) -> Self {
-        let (sequences, asked, seen) = (BTreeMap::new(), Vec::new(), Arc::default());
-        Self { engine, sequences, asked, seen, compared, is_forgetful: true }
-    }
-
-    fn compare(&self, tokens: &[Token], logits: &[f32]) {
-        let mut hasher = DefaultHasher::new();
-        logits.iter().for_each(|logit| logit.to_bits().hash(&mut hasher));
-        let hash = hasher.finish();
-        let Some(before) = self.seen.lock().unwrap().insert(tokens.to_vec(), hash) else { return };
-        let mut compared = self.compared.lock().unwrap();
-        compared.times += 1;
-        compared.differed += usize::from(before != hash);
-    }
-}
-
-impl<E: Engine> Engine for Witness<E> {
-    fn slots(&self) -> usize {
-        self.engine.slots()
-    }
-
-    fn batch_tokens_max(&self) -> usize {
-        self.engine.batch_tokens_max()
-    }
-
-    fn clear(&mut self, slot: SlotId) -> Result<(), EngineError> {
-        self.sequences.remove(&slot);
-        self.engine.clear(slot)
-    }
-
-    fn truncate(&mut self, slot: SlotId, tokens: usize) -> Result<usize, EngineError> {
-        if self.is_forgetful {
-            return self.clear(slot).map(|()| 0);
-        }
-        self.sequences.entry(slot).or_default().truncate(tokens);
-        self.engine.truncate(slot, tokens)
-    }
-
-    /// The engine's state, and behind it the tokens it is of.
-    fn save(&self, slot: SlotId) -> Result<Vec<u8>, EngineError> {
-        let mut state = self.engine.save(slot)?;
-        let tokens = self.sequences.get(&slot).map(Vec::as_slice).unwrap_or_default();
-        tokens.iter().for_each(|token| state.extend_from_slice(&token.0.to_le_bytes()));
-        state.extend_from_slice(&(tokens.len() as u64).to_le_bytes());
-        Ok(state)
-    }
-
-    fn restore(&mut self, slot: SlotId, state: &[u8]) -> Result<(), EngineError> {
-        let (state, count) = state.split_last_chunk::<8>().unwrap();
-        let (state, tokens) = state.split_at(state.len() - 4 * u64::from_le_bytes(*count) as usize);
-        let tokens = tokens.chunks(4).map(|four| Token(i32::from_le_bytes(four.try_into().unwrap())));
-        self.sequences.insert(slot, tokens.collect());
-        self.engine.restore(slot, state)
-    }
-
-    fn decode(&mut self, batch: &[BatchToken]) -> Result<(), EngineError> {
-        self.asked.clear();
-        for token in batch {
-            let sequence = self.sequences.entry(token.slot).or_default();
-            sequence.push(token.token);
-            self.asked.push(if token.wants_logits { sequence.clone() } else { Vec::new() });
-        }
-        self.engine.decode(batch)
-    }
-
-    fn logits(&self, index: usize) -> Result<&[f32], EngineError> {
-        let logits = self.engine.logits(index)?;
-        self.compare(&self.asked[index], logits);
-        Ok(logits)
-    }
-
-    fn embed(&mut self, tokens: &[Token], position: usize, sum: &mut Vec<f32>) -> Result<(), EngineError> {
-        self.engine.embed(tokens, position, sum)
-    }
 }
 
 fn load(path: &Path, deterministic: bool) -> Arc<LoadedModel> {
@@ -325,73 +228,6 @@ fn seeds_differ_and_repeat() {
     let (first, again, other) = (with(1), with(1), with(2));
     assert_eq!(first, again);
     assert_ne!(first, other);
-}
-
-/// WORK-14. States are saved out of batches of several sequences, and of different age.
-#[test]
-fn deterministic_answers_are_the_same_with_what_was_known_before() {
-    let Some(path) = test_model() else { return };
-    let model = load(&path, true);
-    let folder = tempfile::tempdir().unwrap();
-    let store = |identity: &str| {
-        let config = StoreConfig { folder: folder.path().to_owned(), bytes_max: 1 << 30, clean: false };
-        Store::open(config, identity.to_owned()).unwrap()
-    };
-    let identity = model.identity().unwrap();
-    let mut expected = Vec::new();
-    let seen = {
-        let mut all = bench(&model);
-        for prompt in PROMPTS {
-            let prompt = all.tokens(prompt);
-            let answer = all.alone(prompt.clone(), 2 * TOKENS, warm(3));
-            expected.push((prompt, answer));
-        }
-        all.batcher.engine().seen.clone()
-    };
-    // The first halves in company, joining one by one, are saved.
-    let mut first = bench_over(&model, seen.clone());
-    first.batcher = first.batcher.with_store(store(&identity));
-    let receivers: Vec<_> = expected
-        .iter()
-        .map(|(prompt, _)| {
-            let receiver = first.submit(prompt.clone(), TOKENS, warm(3));
-            (0..5).for_each(|_| first.batcher.step());
-            receiver
-        })
-        .collect();
-    assert_eq!(first.metrics.slots_busy.get(), SLOTS as i64, "they do not share the batch");
-    first.finish();
-    for (mut receiver, (_, whole)) in receivers.into_iter().zip(&expected) {
-        assert_eq!(answer(&mut receiver), whole[..TOKENS]);
-    }
-    // The same slots go on...
-    go_on(&mut first, &expected, 0);
-    first.batcher.handle(save());
-    first.assert_invariant(expected.len() * 2 * TOKENS - 2 * expected.len());
-    drop(first);
-    // ...and others do, from disk.
-    let mut second = bench_over(&model, seen);
-    second.batcher = second.batcher.with_store(store(&identity));
-    go_on(&mut second, &expected, expected.iter().filter(|(prompt, _)| prompt.len() + TOKENS >= 48).count() as u64);
-    second.assert_invariant(expected.len() * TOKENS);
-    assert_eq!(store("another model").prefixes().count(), 0);
-}
-
-/// Each answer's second half, alone; all but a few tokens of the first half are known.
-fn go_on(bench: &mut Bench<'_>, expected: &[(Vec<Token>, Vec<Token>)], restored: u64) {
-    for (prompt, whole) in expected {
-        let begun = [&prompt[..], &whole[..TOKENS]].concat();
-        let known = bench.metrics.cached_tokens.get();
-        assert_eq!(bench.alone(begun.clone(), TOKENS, warm(3)), whole[TOKENS..]);
-        let known = bench.metrics.cached_tokens.get() - known;
-        assert!(known as usize + 2 >= begun.len(), "only {known} of {} were known", begun.len());
-    }
-    assert_eq!(bench.metrics.prefixes_restored.get(), restored);
-}
-
-fn save() -> Command {
-    let (done, _) = tokio::sync::oneshot::channel();
-    Command::Save { until: std::time::Instant::now() + std::time::Duration::from_secs(60), done }
 }
 
 /// WORK-18.
