@@ -114,9 +114,11 @@ impl WorkerView {
             waits_for: unit.and_then(|unit| unit.is_waiting_for.as_deref()).map(in_our_words),
             start_timeout_ms: 0,
             unloaded: false,
+            behind: false,
             limits: unit.map(|unit| unit.limits_in_force.clone()).unwrap_or_default(),
         };
         let mut blocked = false;
+        status.behind = is_live && ahead.is_some();
         match ahead {
             Some(Ahead::Preparing { note }) if !is_live => {
                 status.phase = Phase::Starting;
@@ -206,7 +208,9 @@ fn health(body: &serde_json::Value) -> Option<Health> {
     let healthy = body.get("healthy")?.as_bool()?;
     let number = |key: &str| body.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
     let last_activity = body.get("last_activity").and_then(serde_json::Value::as_str).and_then(|at| at.parse().ok());
-    Some(Health { healthy, last_activity, queue_depth: number("queue_depth"), error_count: number("error_count") })
+    let cache_hit_rate = body.get("cache_hit_rate").and_then(serde_json::Value::as_f64);
+    let (queue_depth, error_count) = (number("queue_depth"), number("error_count"));
+    Some(Health { healthy, last_activity, queue_depth, error_count, cache_hit_rate })
 }
 
 #[cfg(test)]

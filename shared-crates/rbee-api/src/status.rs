@@ -105,6 +105,9 @@ pub struct WorkerStatus {
     /// It is not loaded because nobody uses it; the next request for its model loads it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unloaded: bool,
+    /// It runs as it was told before: what it needs for its newest orders is not here yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub behind: bool,
 }
 
 /// The health body of seed 003.
@@ -120,6 +123,9 @@ pub struct Health {
     /// Errors since its start.
     #[serde(default)]
     pub error_count: u64,
+    /// Share of prompt tokens that it knew already, 0 to 1; only our engine's workers say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_hit_rate: Option<f64>,
 }
 
 impl FleetStatus {

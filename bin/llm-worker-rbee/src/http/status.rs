@@ -29,8 +29,6 @@ struct WorkerHealth {
     deterministic: bool,
     requests: u64,
     prompt_tokens: u64,
-    /// Share of prompt tokens that were known already, 0 to 1.
-    cache_hit_rate: f64,
     completion_tokens: u64,
     uptime_s: f64,
 }
@@ -43,6 +41,7 @@ pub(super) async fn health(State(service): State<Arc<Service>>) -> Response {
         last_activity: metrics.last_activity(),
         queue_depth: u64::try_from(metrics.queue_depth.get()).unwrap_or(0),
         error_count: metrics.errors.get(),
+        cache_hit_rate: Some(metrics.hit_rate()),
     };
     let body = WorkerHealth {
         health,
@@ -55,7 +54,6 @@ pub(super) async fn health(State(service): State<Arc<Service>>) -> Response {
         deterministic: service.deterministic,
         requests: metrics.requests.get(),
         prompt_tokens: metrics.prompt_tokens.get(),
-        cache_hit_rate: metrics.hit_rate(),
         completion_tokens: metrics.completion_tokens.get(),
         uptime_s: metrics.uptime().as_secs_f64(),
     };

@@ -4,6 +4,8 @@ mod ask;
 mod hives;
 mod logs;
 mod status;
+mod upkeep;
+mod usage;
 mod why;
 mod workers;
 
@@ -15,15 +17,20 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http::StatusCode;
-use rbee_api::{ApiError, ErrorCode, Health, ShutdownRequest};
+use rbee_api::{ApiError, ErrorCode, Health, ShutdownRequest, UpgradeReply, UpgradeRequest};
 use rbee_runtime::http::{HttpError, Json, require_token};
 use rbee_runtime::token::Token;
 use serde::de::DeserializeOwned;
 
+use crate::activity::Activity;
+use crate::gateway::UsageBook;
 use crate::hives::LocalHive;
 use crate::metrics::Metrics;
+use crate::once::note_key;
 use crate::registry::Registry;
+use crate::reload::Reloads;
 use crate::stopping::Stopping;
+use crate::upgrade::Upgrader;
 
 /// What the handlers know.
 #[derive(Debug, Clone)]
@@ -42,6 +49,14 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// About this process.
     pub about: Arc<About>,
+    /// Has another process take over.
+    pub upgrader: Upgrader,
+    /// Reads the configuration anew.
+    pub reloads: Reloads,
+    /// What workers have in flight.
+    pub activity: Arc<Activity>,
+    /// What API keys have used.
+    pub usage: UsageBook,
 }
 
 /// About this process.
@@ -67,7 +82,13 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/workers/{name}/{verb}", post(workers::verb))
         .route("/api/v1/hives/{name}/heartbeat", post(hives::heartbeat))
         .route("/api/v1/hives/{name}/assignment", get(hives::assignment))
-        .route("/api/v1/shutdown", post(shutdown));
+        .route("/api/v1/upgrade", post(upgrade))
+        .route("/api/v1/hives/{name}/drain", post(upkeep::drain))
+        .route("/api/v1/hives/{name}/undrain", post(upkeep::undrain))
+        .route("/api/v1/reload", post(upkeep::reload))
+        .route("/api/v1/usage", get(usage::usage))
+        .route("/api/v1/shutdown", post(shutdown))
+        .layer(axum::middleware::from_fn(note_key));
     open.with_state(api.clone()).merge(require_token(protected.with_state(api), token))
 }
 
@@ -79,6 +100,7 @@ async fn health(State(api): State<Api>) -> Json<Health> {
         last_activity: busy.last_activity,
         queue_depth: busy.queue_depth,
         error_count: busy.error_count,
+        cache_hit_rate: None,
     })
 }
 
@@ -89,6 +111,14 @@ async fn metrics(State(api): State<Api>) -> Result<([(http::HeaderName, &'static
         .map_err(|error| ApiError::new(ErrorCode::Internal, format!("the metrics could not be written: {error}")))?;
     const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(http::header::CONTENT_TYPE, TEXT)], text))
+}
+
+async fn upgrade(State(api): State<Api>, body: Bytes) -> Result<Json<UpgradeReply>, HttpError> {
+    let request: UpgradeRequest = parse(&body)?;
+    if api.stopping.is_draining() {
+        return Err(ApiError::new(ErrorCode::ShuttingDown, "queen is about to end").into());
+    }
+    Ok(Json(api.upgrader.upgrade(request.binary).await?))
 }
 
 async fn shutdown(State(api): State<Api>, body: Bytes) -> Result<StatusCode, HttpError> {

@@ -120,7 +120,7 @@ async fn status(State(api): State<Arc<Api>>) -> Json<FleetStatus> {
 }
 
 async fn health() -> Json<Health> {
-    Json(Health { healthy: true, last_activity: None, queue_depth: 0, error_count: 0 })
+    Json(Health { healthy: true, last_activity: None, queue_depth: 0, error_count: 0, cache_hit_rate: None })
 }
 
 async fn shutdown(
