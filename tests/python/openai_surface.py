@@ -5,10 +5,12 @@ import json
 import struct
 import sys
 import threading
+from enum import Enum
+from typing import Literal
 
 import openai
 from checks import check, run
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 base_url, model = sys.argv[1:]
 client = openai.OpenAI(base_url=base_url, api_key="any", max_retries=0, timeout=120)
@@ -116,9 +118,67 @@ def json_object():
     return answer.choices[0].message.content[:60]
 
 
-class Person(BaseModel):
-    name: str
-    age: int
+class Colour(Enum):
+    RED = "red"
+    GREEN = "green"
+
+
+class Bee(BaseModel):
+    name: str = Field(max_length=10)
+    colour: Colour
+    sisters: list[Literal["Maja", "Willi"]] = Field(max_length=2)
+    age: int | None = Field(ge=0, le=60)
+
+
+class Hive(BaseModel):
+    """A hive and its queen."""
+
+    queen: Bee
+    weight: float = Field(ge=1, le=90)
+
+
+@check("pydantic: an answer")
+def pydantic_answer():
+    ask = dict(model=model, messages=[{"role": "user", "content": "Describe a hive."}], max_tokens=300, temperature=0.7,
+               seed=4, response_format=Hive)
+    message = client.chat.completions.parse(**ask).choices[0].message
+    assert isinstance(message.parsed, Hive), message
+    with client.chat.completions.stream(**ask) as stream:
+        for _ in stream:
+            pass
+        assert stream.get_final_completion().choices[0].message.parsed == message.parsed
+    return message.content
+
+
+class CountBees(BaseModel):
+    """Counts the bees of a hive."""
+
+    hive: str = Field(max_length=12)
+    exactly: bool
+
+
+@check("pydantic: a tool")
+def pydantic_tool():
+    ask = dict(model=model, messages=[{"role": "user", "content": "How many bees are in hive A?"}], max_tokens=120,
+               temperature=0, tools=[openai.pydantic_function_tool(CountBees)], tool_choice="required")
+    function = client.chat.completions.parse(**ask).choices[0].message.tool_calls[0].function
+    assert isinstance(function.parsed_arguments, CountBees), function
+    with client.chat.completions.stream(**ask) as stream:
+        kinds = {event.type for event in stream}
+        call = stream.get_final_completion().choices[0].message.tool_calls[0]
+    assert "tool_calls.function.arguments.delta" in kinds and call.function.parsed_arguments == function.parsed_arguments
+    return function.arguments
+
+
+@check("tools: as the model likes")
+def tools_auto():
+    choice = chat(model=model, messages=ASK_WEATHER, max_tokens=80, temperature=0, tools=[WEATHER]).choices[0]
+    for call in choice.message.tool_calls or []:
+        assert call.function.name == "get_weather"
+        if choice.finish_reason == "tool_calls":
+            assert set(json.loads(call.function.arguments)) == {"city", "unit"}
+    assert choice.message.tool_calls or choice.message.content
+    return choice.finish_reason
 
 
 @check("json schema, parsed")
@@ -158,17 +218,25 @@ def tools_forced():
 
 @check("tools: required, streamed")
 def tools_streamed():
-    name, arguments, reasons = "", "", []
-    for chunk in chat(model=model, messages=ASK_WEATHER, max_tokens=100, temperature=0, tools=[WEATHER],
-                      tool_choice="required", stream=True):
-        for choice in chunk.choices:
-            for call in choice.delta.tool_calls or []:
-                assert call.index == 0
-                name += call.function.name or ""
-                arguments += call.function.arguments or ""
-            reasons += [choice.finish_reason] if choice.finish_reason else []
-    assert name == "get_weather" and reasons == ["tool_calls"], (name, reasons)
-    return json.loads(arguments)
+    def gathered(**more):
+        calls, reasons = {}, []
+        for chunk in chat(model=model, messages=ASK_WEATHER, max_tokens=200, temperature=0, tools=[WEATHER],
+                          tool_choice="required", stream=True, **more):
+            for choice in chunk.choices:
+                for call in choice.delta.tool_calls or []:
+                    name, arguments = calls.get(call.index, ("", ""))
+                    calls[call.index] = (name + (call.function.name or ""), arguments + (call.function.arguments or ""))
+                reasons += [choice.finish_reason] if choice.finish_reason else []
+        return calls, reasons
+
+    calls, reasons = gathered()
+    assert reasons in (["tool_calls"], ["length"]) and sorted(calls) == list(range(len(calls))), (calls, reasons)
+    # The last may be cut off by the limit.
+    whole = [call for at, call in calls.items() if reasons == ["tool_calls"] or at + 1 < len(calls)]
+    assert whole and all(name == "get_weather" and json.loads(arguments) for name, arguments in whole), calls
+    single, reasons = gathered(parallel_tool_calls=False)
+    assert list(single) == [0] and reasons == ["tool_calls"] and json.loads(single[0][1]), (single, reasons)
+    return f"{len(calls)} calls; {single[0][1]}"
 
 
 @check("embeddings")
@@ -198,6 +266,8 @@ def errors():
         (openai.BadRequestError, {"messages": [{"role": "user", "content": "word " * 4000}]}),
         (openai.BadRequestError, {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}}),
         (openai.BadRequestError, {"messages": []}),
+        (openai.BadRequestError, {"extra_body": {"max_token": 4}}),
+        (openai.BadRequestError, {"tool_choice": "required"}),
     ]:
         try:
             chat(**({"model": model, "messages": HELLO, "max_tokens": 4} | more))

@@ -60,7 +60,8 @@ pub(super) async fn embeddings(State(service): State<Arc<Service>>, http: Reques
     let place = service.admit(1)?.pop();
     let of_task = service.clone();
     let inputs = tokio::task::spawn_blocking(move || tokens(&of_task, sources)).await;
-    let inputs = inputs.map_err(|error| ApiError::new(ErrorCode::Internal, format!("tokenizing failed: {error}")))??;
+    let inputs =
+        inputs.map_err(|error| ApiError::new(ErrorCode::Internal, format!("tokenizing failed: {error}")))??;
     let prompt_tokens = inputs.iter().map(|input| input.len() as u64).sum();
     let (reply, answer) = oneshot::channel();
     service.metrics.requests.inc();

@@ -104,8 +104,7 @@ impl Prepared {
             let begun = begun.into_iter().find(|choice| choice.index == index);
             let resumed = relay::Resumed::new(index, begun, told);
             let constraint = Shaping::constraint(&self.checked.bending, self.shape.as_ref().map(Shape::again));
-            let receiver =
-                service.submit(prompt.clone(), &self.checked, nth, constraint, &resumed, places.next())?;
+            let receiver = service.submit(prompt.clone(), &self.checked, nth, constraint, &resumed, places.next())?;
             let writer = self.checked.logprobs.map(|_| Writer::new(answer.kind(), service.tokenizer.clone()));
             let choice = Choice::new(index, receiver, resumed.place, writer);
             choices.push(match self.checked.toolbox {

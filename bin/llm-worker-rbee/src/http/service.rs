@@ -69,7 +69,8 @@ impl Service {
     pub(super) fn admit(&self, answers: usize) -> Result<Vec<OwnedSemaphorePermit>, ApiError> {
         let count = u32::try_from(answers).ok().filter(|count| *count <= self.places_total);
         let Some(count) = count else {
-            let problem = format!("and `prompt` ask for {answers} answers at once; there is room for {}", self.places_total);
+            let problem =
+                format!("and `prompt` ask for {answers} answers at once; there is room for {}", self.places_total);
             return Err(invalid("n", &problem));
         };
         let places = self.places.clone().try_acquire_many_owned(count);
@@ -81,9 +82,11 @@ impl Service {
         let Ok(mut places) = places else {
             self.metrics.refused.inc();
             let seconds = (self.places_total as usize / self.slots.max(1)).clamp(1, RETRY_AFTER_S_MAX);
-            let message = format!("{} requests are here already", self.places_total as usize - self.places.available_permits());
-            return Err(ApiError::new(ErrorCode::QueueFull, message)
-                .with_retry_after_s(u32::try_from(seconds).unwrap_or(1)));
+            let message =
+                format!("{} requests are here already", self.places_total as usize - self.places.available_permits());
+            return Err(
+                ApiError::new(ErrorCode::QueueFull, message).with_retry_after_s(u32::try_from(seconds).unwrap_or(1))
+            );
         };
         let mut each: Vec<_> = (1..count).filter_map(|_| places.split(1)).collect();
         each.push(places);

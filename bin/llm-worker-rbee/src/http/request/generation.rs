@@ -66,7 +66,8 @@ fn biases(given: &Map<String, Value>) -> Result<Vec<(Token, f32)>, ApiError> {
         return Err(invalid("logit_bias", &format!("must have at most {BIASES_MAX} tokens, not {}", given.len())));
     }
     let bias = |(token, value): (&String, &Value)| {
-        let token = token.parse().map_err(|_| invalid("logit_bias", &format!("has `{token}`, which is no token id")))?;
+        let token =
+            token.parse().map_err(|_| invalid("logit_bias", &format!("has `{token}`, which is no token id")))?;
         let value = value.as_f64().filter(|value| (-100.0..=100.0).contains(value));
         let value = value.ok_or_else(|| invalid("logit_bias", "must have numbers from -100 to 100"))?;
         Ok((Token(token), value as f32))

@@ -52,12 +52,40 @@ pub(super) enum Source {
 pub(super) mod names {
     /// In both kinds of completion.
     const GENERATION: &[&str] = &[
-        "model", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "stream", "stream_options",
-        "ignore_eos", "n", "presence_penalty", "frequency_penalty", "logit_bias", "user", "rbee_resume", "logprobs",
+        "model",
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "seed",
+        "stop",
+        "stream",
+        "stream_options",
+        "ignore_eos",
+        "n",
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "user",
+        "rbee_resume",
+        "logprobs",
     ];
     const CHAT: &[&str] = &[
-        "messages", "max_completion_tokens", "top_logprobs", "tools", "tool_choice", "functions", "function_call",
-        "response_format", "modalities", "audio", "parallel_tool_calls", "store", "metadata", "service_tier",
+        "messages",
+        "max_completion_tokens",
+        "top_logprobs",
+        "tools",
+        "tool_choice",
+        "functions",
+        "function_call",
+        "response_format",
+        "modalities",
+        "audio",
+        "parallel_tool_calls",
+        "store",
+        "metadata",
+        "service_tier",
     ];
     const TEXT: &[&str] = &["prompt", "echo", "best_of", "suffix"];
 

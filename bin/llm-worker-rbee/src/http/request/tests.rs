@@ -154,7 +154,10 @@ fn forms_of_answers() {
         (json!({}), "response_format.type"),
         (json!({"type": "json_schema"}), "response_format.json_schema"),
         (named("a b"), "response_format.json_schema.name"),
-        (json!({"type": "json_schema", "json_schema": {"name": "x", "schema": 7}}), "response_format.json_schema.schema"),
+        (
+            json!({"type": "json_schema", "json_schema": {"name": "x", "schema": 7}}),
+            "response_format.json_schema.schema",
+        ),
     ];
     for (format, param) in table {
         assert_eq!(wanted(format).unwrap_err().param.as_deref(), Some(param));
@@ -165,12 +168,19 @@ fn forms_of_answers() {
 #[test]
 fn tools_are_checked() {
     let toolbox = |fields| chat_of(fields).map(|(_, checked)| checked.toolbox);
-    let good = toolbox(json!({"tools": [tool("a"), {"type": "function", "function": {"name": "b"}}]})).unwrap().unwrap();
+    let good =
+        toolbox(json!({"tools": [tool("a"), {"type": "function", "function": {"name": "b"}}]})).unwrap().unwrap();
     assert_eq!((good.choice, good.parallel, good.tools.len()), (Choice::Auto, true, 2));
     let named = json!({"type": "function", "function": {"name": "a"}});
     let good = toolbox(json!({"tools": [tool("a")], "tool_choice": named, "parallel_tool_calls": false})).unwrap();
     let good = good.unwrap();
     assert_eq!((good.choice, good.parallel), (Choice::Named("a".into()), false));
+    let required = |more: Value| {
+        let mut fields = json!({"tools": [tool("a")], "tool_choice": "required"});
+        fields["parallel_tool_calls"] = more;
+        toolbox(fields).unwrap().unwrap().parallel
+    };
+    assert_eq!([json!(null), json!(true), json!(false)].map(required), [false, true, false]);
     assert_eq!(toolbox(json!({"tools": [tool("a")], "tool_choice": "none"})).unwrap(), None);
     let of_string = json!({"type": "function", "function": {"name": "f", "parameters": {"type": "string"}}});
     let table = [

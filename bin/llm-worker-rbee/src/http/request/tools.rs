@@ -41,7 +41,13 @@ pub(super) fn check(
         }
     }
     let Some(choice) = choose(choice, &tools)? else { return Ok(None) };
-    Ok((!tools.is_empty()).then(|| Toolbox { tools, choice, parallel: parallel.unwrap_or(true) }))
+    let parallel = match choice {
+        Choice::Auto => parallel.unwrap_or(true),
+        // Small models who must call never tire of it.
+        Choice::Required => parallel.unwrap_or(false),
+        Choice::Named(_) => false,
+    };
+    Ok((!tools.is_empty()).then_some(Toolbox { tools, choice, parallel }))
 }
 
 fn tool(index: usize, source: Value) -> Result<Tool, ApiError> {
