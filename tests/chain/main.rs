@@ -8,10 +8,13 @@ mod gateway;
 mod identity;
 mod mixed;
 mod reasons;
+mod recovery;
 mod refusals;
 mod status;
 mod survival;
 mod troubled;
+mod upgrade;
+mod upkeep;
 
 use rbee_tests::home::Home;
 use serde_json::Value;

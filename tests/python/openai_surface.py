@@ -1,4 +1,4 @@
-"""What the OpenAI client for Python can ask: `openai_surface.py BASE_URL MODEL`."""
+"""What the OpenAI client for Python can ask (OAI-50): `openai_surface.py BASE_URL MODEL`."""
 
 import base64
 import json

@@ -1,5 +1,7 @@
-//! What is done to the chain beside the killing: one deed after the other, in turn, with pauses from the seed.
+//! What is done to the chain beside the killing: one deed after the other is begun, in turn, with pauses from the seed. Those
+//! that take long go on beside the next ones; none is begun twice at a time.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -54,6 +56,12 @@ pub struct Done {
     pub missing: Option<String>,
 }
 
+impl Done {
+    fn of(deed: &Deed) -> Self {
+        Self { name: deed.name, ..Self::default() }
+    }
+}
+
 pub struct Deeds<'h> {
     home: &'h Home,
     random: Random,
@@ -64,24 +72,29 @@ impl<'h> Deeds<'h> {
         Self { home, random }
     }
 
-    /// One after the other until it is over.
+    /// One after the other until it is over, and the last of them is done.
     pub fn until(mut self, over: &AtomicBool) -> Vec<Done> {
-        let mut done: Vec<Done> =
-            DEEDS.iter().map(|deed| Done { name: deed.name, missing: self.missing(deed), ..Done::default() }).collect();
-        for at in (0..DEEDS.len()).cycle() {
-            if done[at].missing.is_some() {
-                continue;
+        let done: Vec<Mutex<Done>> =
+            DEEDS.iter().map(|deed| Mutex::new(Done { missing: self.missing(deed), ..Done::of(deed) })).collect();
+        thread::scope(|scope| {
+            for at in (0..DEEDS.len()).cycle() {
+                thread::park_timeout(PAUSE_MIN + self.random.up_to(PAUSE_MORE_US));
+                if over.load(Ordering::SeqCst) {
+                    return;
+                }
+                let (home, done, draw) = (self.home, &done[at], self.random.draw());
+                scope.spawn(move || {
+                    // Held by the one before as long as it lasts.
+                    let Ok(mut done) = done.try_lock() else { return };
+                    if done.missing.is_none() {
+                        let result = act(home, &DEEDS[at].act, draw);
+                        done.times += 1;
+                        done.failed.extend(result.err());
+                    }
+                });
             }
-            thread::park_timeout(PAUSE_MIN + self.random.up_to(PAUSE_MORE_US));
-            if over.load(Ordering::SeqCst) {
-                break;
-            }
-            done[at].times += 1;
-            if let Err(reason) = self.act(&DEEDS[at].act) {
-                done[at].failed.push(reason);
-            }
-        }
-        done
+        });
+        done.into_iter().filter_map(|done| done.into_inner().ok()).collect()
     }
 
     /// What a keeper without the verb says of it.
@@ -91,29 +104,30 @@ impl<'h> Deeds<'h> {
         let output = self.home.keeper(words).arg("--help").output().ok()?;
         (!output.status.success()).then(|| format!("rbee-keeper has no `{}`", words.join(" ")))
     }
+}
 
-    fn act(&mut self, act: &Act) -> Result<(), String> {
-        match act {
-            Act::Freeze => send_to_one(self.home, &mut self.random, Signal::STOP).then_some(()).ok_or_else(nobody),
-            Act::KillHive => {
-                let hives = pids_of(self.home, "rbee-hive");
-                let killed = hives.first().is_some_and(|pid| processes::send(*pid, Signal::KILL));
-                killed.then_some(()).ok_or_else(nobody)
-            }
-            Act::Keeper(commands) => commands.iter().try_for_each(|words| self.keeper(words)),
+/// `draw`: chooses among several.
+fn act(home: &Home, act: &Act, draw: u64) -> Result<(), String> {
+    match act {
+        Act::Freeze => send_to_one(home, draw, Signal::STOP).then_some(()).ok_or_else(nobody),
+        Act::KillHive => {
+            let hives = pids_of(home, "rbee-hive");
+            let killed = hives.first().is_some_and(|pid| processes::send(*pid, Signal::KILL));
+            killed.then_some(()).ok_or_else(nobody)
         }
+        Act::Keeper(commands) => commands.iter().try_for_each(|words| keeper(home, words)),
     }
+}
 
-    fn keeper(&self, words: &[&str]) -> Result<(), String> {
-        let output = self.home.keeper(words).arg("--json").output().map_err(|error| error.to_string())?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        let message = said["error"]["message"].as_str().unwrap_or("no document");
-        let reason: String = message.chars().take(REASON_CHARS_MAX).collect();
-        Err(format!("{} ({reason})", output.status))
+fn keeper(home: &Home, words: &[&str]) -> Result<(), String> {
+    let output = home.keeper(words).arg("--json").output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
     }
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let message = said["error"]["message"].as_str().unwrap_or("no document");
+    let reason: String = message.chars().take(REASON_CHARS_MAX).collect();
+    Err(format!("{} ({reason})", output.status))
 }
 
 fn nobody() -> String {
@@ -122,13 +136,13 @@ fn nobody() -> String {
 
 /// SIGKILL to one worker; false when none ran.
 pub fn kill_a_worker(home: &Home, random: &mut Random) -> bool {
-    send_to_one(home, random, Signal::KILL)
+    send_to_one(home, random.draw(), Signal::KILL)
 }
 
-fn send_to_one(home: &Home, random: &mut Random, signal: Signal) -> bool {
+fn send_to_one(home: &Home, draw: u64, signal: Signal) -> bool {
     let workers = pids_of(home, "llm-worker-rbee");
     let count = u64::try_from(workers.len()).unwrap_or(0);
-    let victim = usize::try_from(random.draw() % count.max(1)).unwrap_or(0);
+    let victim = usize::try_from(draw % count.max(1)).unwrap_or(0);
     workers.get(victim).is_some_and(|pid| processes::send(*pid, signal))
 }
 

@@ -56,7 +56,7 @@ pub fn config(model_file: &Path) -> String {
     let (name, sha256, file) = (model::NAME, model::SHA256, model_file.display());
     format!(
         "[model.{name}]\nsource = \"file:{file}\"\nsha256 = \"{sha256}\"\n\n[worker.{name}]\nmodel = \"{name}\"\nreplicas = 2\n\
-         slots = 16\ncontext = 256\ndeterministic = true\nstop_timeout = \"4s\"\n\
+         slots = 6\ncontext = 256\ndeterministic = true\nstop_timeout = \"4s\"\n\
          health = {{ probe = \"http:/health\", interval = \"2s\", timeout = \"2s\", failures = 2 }}\n\
          restart = {{ backoff_min = \"50ms\", backoff_max = \"500ms\", max_restarts = 100000 }}\n"
     )
