@@ -11,6 +11,7 @@ use std::time::Duration;
 use rbee_api::{Desired, ModelSpec, ReplicaId, WorkerAssignment, WorkerSpec};
 use serde::{Deserialize, Serialize};
 
+use crate::once::Remembered;
 use crate::placement::{self, Candidate, Placement, Standing};
 use crate::rolling::{Rolling, Step};
 
@@ -94,6 +95,8 @@ pub struct Upkeep {
     pub rolling: BTreeMap<String, Rolling>,
     /// Replicas that leave a drained hive.
     pub moves: Vec<Move>,
+    /// The last orders that came with a key.
+    pub remembered: Remembered,
 }
 
 /// Why a replica gets no new work.

@@ -268,4 +268,4 @@ fn note_endpoints(hive: &str, heartbeat: &Heartbeat, endpoints: &mut BTreeMap<Re
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use rbee_api::{ApiError, Desired, ErrorCode, Phase, ReplicaId, Verb, VerbRequest, WorkerRef, WorkerStatus};
+use serde::{Deserialize, Serialize};
 
 use crate::desired::{DesiredState, Load, REPLICAS_MAX, Wish, Wishes};
 use crate::fleet::View;
@@ -67,7 +68,7 @@ pub enum Order {
 }
 
 /// What shall come of a replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Goal {
     /// Runs and is ready.
     Up,
@@ -80,7 +81,7 @@ pub enum Goal {
 }
 
 /// A replica that an answer waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// Which.
     pub id: ReplicaId,
@@ -93,7 +94,7 @@ pub struct Target {
 }
 
 /// An order taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ordered {
     /// Whether it changed anything.
     pub changed: bool,
@@ -106,7 +107,7 @@ pub struct Ordered {
 }
 
 /// A rolling restart that an answer waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Awaited {
     /// Of which worker.
     pub name: String,

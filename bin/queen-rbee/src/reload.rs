@@ -115,9 +115,8 @@ impl Reloads {
             }
             taken
         });
-        done.await.unwrap_or_else(|error| {
-            Err(ApiError::new(ErrorCode::Internal, format!("the reload broke off: {error}")))
-        })
+        done.await
+            .unwrap_or_else(|error| Err(ApiError::new(ErrorCode::Internal, format!("the reload broke off: {error}"))))
     }
 }
 
@@ -246,7 +245,12 @@ mod tests {
     fn what_is_read_only_at_the_start_is_named() {
         let before = QueenConfig::default();
         assert_eq!(needs_restart(&before, &before), [""; 0]);
-        let after = QueenConfig { max_queue: 1, auto_start: Some(true), listen: "127.0.0.1:1".parse().unwrap(), ..before.clone() };
+        let after = QueenConfig {
+            max_queue: 1,
+            auto_start: Some(true),
+            listen: "127.0.0.1:1".parse().unwrap(),
+            ..before.clone()
+        };
         assert_eq!(needs_restart(&before, &after), ["queen.listen", "queen.max_queue"]);
     }
 

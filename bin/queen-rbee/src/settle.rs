@@ -122,6 +122,10 @@ fn up(target: &Target, status: &WorkerStatus, view: &View) -> Progress {
         Phase::Running if target.not_incarnation == Some(status.incarnation) => {
             waiting(format!("{} is about to be restarted", target.id))
         }
+        Phase::Running if status.behind => {
+            let reason = status.reason.as_deref().unwrap_or("its model is checked");
+            waiting(format!("{} runs as it was told before: {reason}", target.id))
+        }
         Phase::Running => Progress::Done,
         Phase::Failed | Phase::Unavailable => Progress::Failed(failure(target, status)),
         phase => {

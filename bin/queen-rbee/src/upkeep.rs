@@ -180,7 +180,7 @@ impl<U: Fn(&Place) -> Option<Use>> Moment<'_, U> {
             };
             format!("{id}, which was to stand in, is {}: {reason}; nothing was touched{log}", status.phase)
         });
-        let ready = told.is_some_and(|status| status.phase == Phase::Running);
+        let ready = told.is_some_and(|status| status.phase == Phase::Running && !status.behind);
         (Seen { wanted, ready, down, drained }, deadline)
     }
 
@@ -280,3 +280,6 @@ impl Due {
         };
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use rbee_api::difference::{Difference, Runs, runs, words};
 use rbee_api::{ApiError, ErrorCode, ReloadReply, ReplicaId};
+use rbee_runtime::config::Config;
 
 use crate::api::{Api, Owner};
 use crate::orders::Orders;
@@ -32,7 +33,7 @@ pub(crate) struct Reloaded {
 /// Reads the file and tells the pool; a caller that goes away in between leaves nothing half done.
 ///
 /// # Errors
-/// [`ErrorCode::ManagedByQueen`], or [`ErrorCode::InvalidConfig`] with everything that is wrong; then nothing changed.
+/// [`ErrorCode::InvalidConfig`] with everything that is wrong; then nothing changed.
 pub(crate) async fn reload(api: &Arc<Api>) -> Result<Reloaded, ApiError> {
     let api = Arc::clone(api);
     let done = tokio::spawn(async move {
@@ -54,13 +55,13 @@ pub(crate) async fn reload(api: &Arc<Api>) -> Result<Reloaded, ApiError> {
 }
 
 async fn take(api: &Api) -> Result<Reloaded, ApiError> {
-    let Owner::Itself(orders) = &api.owner else {
-        let message = format!("hive `{}` takes its workers from queen: there is nothing to reload here", api.name);
-        return Err(ApiError::new(ErrorCode::ManagedByQueen, message));
-    };
-    let mut orders = orders.lock().await;
     let config = api.source.read_again().await;
     let config = config.map_err(|error| ApiError::new(ErrorCode::InvalidConfig, format!("{error:#}")))?;
+    let Owner::Itself(orders) = &api.owner else {
+        // The workers are queen's business; how they are run here is ours.
+        return Ok(own_keys(api, &config).await);
+    };
+    let mut orders = orders.lock().await;
     let next = Orders::new(configured(&config, api.source.profile.as_deref()), Some(&orders.to_stored()));
     let difference = Difference::between(&orders.assignment().workers, &next.assignment().workers);
     let before = runs_in(&api.pool.view().borrow());
@@ -73,8 +74,19 @@ async fn take(api: &Api) -> Result<Reloaded, ApiError> {
     let waited_for: BTreeSet<&ReplicaId> = difference.touched().collect();
     let workers = assignment.workers.iter().filter(|worker| waited_for.contains(&worker.id)).cloned().collect();
     let goal = Goal { generation: assignment.generation, workers, gone: difference.removed.clone() };
-    let needs_hive_restart = needs_restart(&api.started_with, &config.hive);
-    Ok(Reloaded { goal, difference, before, needs_hive_restart })
+    Ok(Reloaded { goal, difference, before, ..own_keys(api, &config).await })
+}
+
+/// The keys of `[hive]` that can change while it runs.
+async fn own_keys(api: &Api, config: &Config) -> Reloaded {
+    api.pool.use_ports(config.hive.ports).await;
+    let untouched = api.pool.view().borrow().workers.len();
+    Reloaded {
+        goal: Goal::default(),
+        difference: Difference { untouched, ..Difference::default() },
+        before: runs_in(&api.pool.view().borrow()),
+        needs_hive_restart: needs_restart(&api.started_with, &config.hive),
+    }
 }
 
 impl Reloaded {

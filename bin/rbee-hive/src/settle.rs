@@ -86,7 +86,7 @@ fn judge_worker(seen: Option<&WorkerView>, wanted: &WorkerAssignment) -> Verdict
     let is_told = seen.status.restart_generation >= wanted.restart_generation;
     match seen.status.phase {
         _ if seen.blocked => Verdict::Failed(describe(seen)),
-        Phase::Running if is_told => Verdict::Done,
+        Phase::Running if is_told && !seen.status.behind => Verdict::Done,
         // It ended by itself, and its policy leaves it so.
         Phase::Failed | Phase::Unavailable | Phase::Stopped if is_told => Verdict::Failed(describe(seen)),
         _ => Verdict::Pending(describe(seen)),

@@ -79,7 +79,6 @@ pub fn needs_restart(started_with: &HiveConfig, now: &HiveConfig) -> Vec<String>
         ("name", started_with.name != now.name),
         ("listen", started_with.listen != now.listen),
         ("queen", started_with.queen != now.queen),
-        ("ports", started_with.ports != now.ports),
         ("labels", started_with.labels != now.labels),
         ("hosts", started_with.hosts != now.hosts),
         ("max_body", started_with.max_body != now.max_body),

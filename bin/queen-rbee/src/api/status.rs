@@ -178,6 +178,7 @@ fn blank(id: &ReplicaId, phase: Phase, reason: &str) -> WorkerStatus {
         limits: Vec::new(),
         start_timeout_ms: 0,
         unloaded: false,
+        behind: false,
     }
 }
 

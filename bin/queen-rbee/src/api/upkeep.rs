@@ -104,7 +104,8 @@ fn left(api: &Api, view: &crate::fleet::View, what: &What<'_>) -> Option<String>
         What::Hive(name) => hive == name,
         What::Replicas(ids) => ids.contains(id),
     };
-    let moving = view.desired.upkeep.moves.iter().find(|leaving| matches!(what, What::Hive(name) if leaving.from == **name));
+    let moving =
+        view.desired.upkeep.moves.iter().find(|leaving| matches!(what, What::Hive(name) if leaving.from == **name));
     if let Some(leaving) = moving {
         let to = view.desired.placement.get(&leaving.id).map_or("another hive", String::as_str);
         return Some(format!("{} is on its way to {to}", leaving.id));

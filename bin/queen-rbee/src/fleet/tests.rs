@@ -5,6 +5,7 @@ use std::time::Duration;
 use rbee_api::{Verb, VerbRequest, WorkerAssignment, WorkerRef};
 
 use super::*;
+use crate::desired::Wish;
 use crate::desired::tests::wish;
 use crate::orders::{Order, Ordered, apply};
 use crate::routes::Outlook;
@@ -13,26 +14,30 @@ use crate::settle::{Progress, progress};
 const TERMS: Terms = Terms { ttl: Duration::from_secs(9), grace: Duration::from_secs(18) };
 
 /// A fleet and the moment it is in.
-struct World {
-    fleet: Fleet,
-    now: Now,
+pub(crate) struct World {
+    pub(crate) fleet: Fleet,
+    pub(crate) now: Now,
 }
 
 impl World {
-    fn new(replicas: u32) -> Self {
+    pub(crate) fn new(replicas: u32) -> Self {
+        Self::of(wish(replicas))
+    }
+
+    pub(crate) fn of(wish: Wish) -> Self {
         let now = Now { at: Instant::now(), wall_ms: 1_000 };
-        let wishes = Wishes::from([("w".to_owned(), wish(replicas))]);
+        let wishes = Wishes::from([("w".to_owned(), wish)]);
         Self { fleet: Fleet::new(wishes, DesiredState::new("fleet".into()), TERMS, now), now }
     }
 
-    fn wait(&mut self, seconds: u64) {
+    pub(crate) fn wait(&mut self, seconds: u64) {
         self.now.at += Duration::from_secs(seconds);
         let desired = self.fleet.replanned(self.now, (**self.fleet.desired()).clone());
         self.fleet.accept(Arc::new(desired));
     }
 
     /// The hive has applied what it is told and says this of its workers.
-    fn say(&mut self, hive: &str, status: impl Fn(&WorkerAssignment) -> Option<WorkerStatus>) {
+    pub(crate) fn say(&mut self, hive: &str, status: impl Fn(&WorkerAssignment) -> Option<WorkerStatus>) {
         for _ in 0..2 {
             // Twice: before its first word it has no orders.
             let record = self.fleet.desired().hives.get(hive).cloned();
@@ -55,35 +60,38 @@ impl World {
         }
     }
 
-    fn order(&mut self, verb: Verb) -> Ordered {
+    pub(crate) fn order(&mut self, verb: Verb) -> Ordered {
         let target: WorkerRef = "w".parse().unwrap();
-        let order = Order::Verb { target, verb, request: VerbRequest::default() };
+        self.apply(&Order::Verb { target, verb, request: VerbRequest::default() })
+    }
+
+    pub(crate) fn apply(&mut self, order: &Order) -> Ordered {
         let mut state = (**self.fleet.desired()).clone();
-        let mut ordered = apply(&order, &self.view(), &mut state).unwrap();
+        let mut ordered = apply(order, &self.view(), &mut state).unwrap();
         let state = self.fleet.replanned(self.now, state);
         ordered.since = state.counter;
         self.fleet.accept(Arc::new(state));
         ordered
     }
 
-    fn view(&self) -> View {
+    pub(crate) fn view(&self) -> View {
         self.fleet.view(self.now)
     }
 
-    fn addresses(&self) -> Vec<String> {
+    pub(crate) fn addresses(&self) -> Vec<String> {
         self.view().routes.models["m"].endpoints.iter().map(|e| format!("{}@{}", e.address, e.hive)).collect()
     }
 
-    fn is_coming(&self) -> bool {
+    pub(crate) fn is_coming(&self) -> bool {
         self.view().routes.models["m"].outlook == Outlook::Coming
     }
 }
 
-fn at(phase: Phase) -> impl Fn(&WorkerAssignment) -> Option<WorkerStatus> {
+pub(crate) fn at(phase: Phase) -> impl Fn(&WorkerAssignment) -> Option<WorkerStatus> {
     move |assigned| Some(status(assigned, phase, 1))
 }
 
-fn status(assigned: &WorkerAssignment, phase: Phase, incarnation: u64) -> WorkerStatus {
+pub(crate) fn status(assigned: &WorkerAssignment, phase: Phase, incarnation: u64) -> WorkerStatus {
     WorkerStatus {
         name: assigned.id.name.clone(),
         replica: assigned.id.replica,
@@ -105,6 +113,7 @@ fn status(assigned: &WorkerAssignment, phase: Phase, incarnation: u64) -> Worker
         limits: Vec::new(),
         start_timeout_ms: 0,
         unloaded: false,
+        behind: false,
     }
 }
 

@@ -188,6 +188,7 @@ fn orphan(state_file: &Path) -> Option<WorkerStatus> {
         limits: Vec::new(),
         start_timeout_ms: 0,
         unloaded: false,
+        behind: false,
     })
 }
 

@@ -173,6 +173,7 @@ pub(super) mod tests {
             limits: Vec::new(),
             start_timeout_ms: 0,
             unloaded: false,
+            behind: false,
         }
     }
 
