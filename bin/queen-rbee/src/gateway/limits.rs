@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use rbee_runtime::config::QueenConfig;
+use rbee_runtime::http::ConnectionLimits;
+use rustix::process::{Resource, getrlimit};
 
 /// All of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,5 +47,16 @@ impl Limits {
             comment_interval: config.comment_interval,
             attempts_max: config.attempts_max,
         }
+    }
+}
+
+/// Of queen's server: each request may need a connection to a worker, too.
+#[must_use]
+pub fn connection_limits(config: &QueenConfig) -> ConnectionLimits {
+    let files = getrlimit(Resource::Nofile).current;
+    let files = files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
+    ConnectionLimits {
+        connections_max: (config.max_connections as usize).min(files / 2).max(16),
+        idle_timeout: config.idle_timeout,
     }
 }

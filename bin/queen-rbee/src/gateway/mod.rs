@@ -42,7 +42,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub use keys::{KeyError, Keys};
-pub use limits::Limits;
+pub use limits::{Limits, connection_limits};
 pub use usage::UsageBook;
 
 use crate::activity::Activity;
@@ -293,7 +293,9 @@ async fn whole(
     let begun = dispatch.run().await;
     if let Some(account) = &mut account {
         match &begun {
-            Ok(Begun { answer, .. }) if answer.status.is_success() => answer.usage().into_iter().for_each(|u| account.used(u)),
+            Ok(Begun { answer, .. }) if answer.status.is_success() => {
+                answer.usage().into_iter().for_each(|u| account.used(u))
+            }
             _ => account.failed(),
         }
     }
@@ -339,7 +341,10 @@ async fn stream(
     let first = match relay.next().await {
         Next::Pass(first) => first,
         Next::Failed(error) => return Err(error),
-        Next::Other(answer, in_flight) => return Ok(pass_on(answer, in_flight, tracked)),
+        Next::Other(other) => {
+            let (answer, in_flight) = *other;
+            return Ok(pass_on(answer, in_flight, tracked));
+        }
         Next::End => Bytes::new(),
     };
     let headers = relay.headers().unwrap_or_else(event_headers);
@@ -351,7 +356,7 @@ async fn stream(
         match relay.next().await {
             Next::Pass(bytes) => Some((Ok(bytes), Some((None, relay, tracked)))),
             Next::Failed(error) => Some((Ok(relay.error_event(&error)), None)),
-            Next::Other(answer, _) => Some((Ok(relay.refusal_event(&answer)), None)),
+            Next::Other(other) => Some((Ok(relay.refusal_event(&other.0)), None)),
             Next::End => None,
         }
     }));

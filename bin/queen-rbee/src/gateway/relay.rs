@@ -57,7 +57,7 @@ type Asking = Pin<Box<dyn Future<Output = Result<Begun, ApiError>> + Send>>;
 
 enum Phase {
     Asking(Asking),
-    Flowing(Flowing),
+    Flowing(Box<Flowing>),
     Ended,
 }
 
@@ -66,8 +66,6 @@ struct Flowing {
     pieces: Pieces,
     in_flight: InFlight,
     last_heard: Instant,
-    /// It has brought the answer further.
-    further: bool,
 }
 
 /// What comes next.
@@ -75,7 +73,7 @@ pub(super) enum Next {
     /// For the client.
     Pass(Bytes),
     /// The first answer was no stream.
-    Other(Answer, InFlight),
+    Other(Box<(Answer, InFlight)>),
     /// It cannot be brought to its end.
     Failed(ApiError),
     /// That was all.
@@ -93,7 +91,12 @@ enum Break {
 
 impl Relay {
     /// Begins to ask.
-    pub(super) fn new(gateway: Gateway, settings: Arc<Settings>, wanted: Arc<Wanted>, account: Option<Account>) -> Self {
+    pub(super) fn new(
+        gateway: Gateway,
+        settings: Arc<Settings>,
+        wanted: Arc<Wanted>,
+        account: Option<Account>,
+    ) -> Self {
         let stopping = gateway.stopping.clone();
         let now = Instant::now();
         let mut relay = Self {
@@ -174,7 +177,7 @@ impl Relay {
         let AnswerBody::Events(pieces) = body else {
             self.phase = Phase::Ended;
             self.account_failed();
-            return Some(Next::Other(Answer { status, headers, body }, in_flight));
+            return Some(Next::Other(Box::new((Answer { status, headers, body }, in_flight))));
         };
         if self.stream.has_passed() {
             self.resumes += 1;
@@ -188,7 +191,7 @@ impl Relay {
         self.headers.get_or_insert(headers);
         self.stream.another_worker();
         let now = Instant::now();
-        self.phase = Phase::Flowing(Flowing { pieces, in_flight, last_heard: now, further: false });
+        self.phase = Phase::Flowing(Box::new(Flowing { pieces, in_flight, last_heard: now }));
         self.set_timer();
         None
     }
@@ -206,7 +209,6 @@ impl Relay {
             flowing.last_heard = now;
         }
         if taken.further {
-            flowing.further = true;
             self.deaths = 0;
         }
         let why = match (taken.end, over) {
@@ -341,7 +343,7 @@ impl Relay {
         match next {
             Next::Pass(more) => joined(&more),
             Next::Failed(error) => joined(&self.error_event(&error)),
-            Next::End | Next::Other(..) => Next::Pass(bytes),
+            Next::End | Next::Other(_) => Next::Pass(bytes),
         }
     }
 

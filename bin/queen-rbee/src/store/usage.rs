@@ -73,7 +73,10 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("queen.sqlite");
         let store = Store::open(&path).unwrap().store;
-        store.add_usage(vec![row("2026-11-20", "a", 1), row("2026-11-21", "a", 1), row("2026-11-21", "b", 4)]).await.unwrap();
+        store
+            .add_usage(vec![row("2026-11-20", "a", 1), row("2026-11-21", "a", 1), row("2026-11-21", "b", 4)])
+            .await
+            .unwrap();
         store.close().await.unwrap();
         let store = Store::open(&path).unwrap().store;
         store.add_usage(vec![row("2026-11-21", "a", 2)]).await.unwrap();

@@ -21,7 +21,8 @@ async fn one_slot(home: &tempfile::TempDir, keys: &str, port: u16) -> (TestQueen
 }
 
 fn numbered(queen: &TestQueen, number: usize) -> reqwest::RequestBuilder {
-    queen.post("/v1/chat/completions", json!({"model": "m", "stream": true, "messages": [], "user": number}).to_string())
+    queen
+        .post("/v1/chat/completions", json!({"model": "m", "stream": true, "messages": [], "user": number}).to_string())
 }
 
 /// GATE-11
@@ -51,8 +52,11 @@ async fn a_worker_gets_no_more_than_it_has_slots_and_the_line_is_served_in_order
     for response in waiting {
         assert!(text_of(within(response).await.unwrap().unwrap()).await.ends_with("[DONE]\n\n"));
     }
-    let asked: Vec<serde_json::Value> =
-        slow.requests().iter().map(|(_, body)| serde_json::from_slice::<serde_json::Value>(body).unwrap()["user"].clone()).collect();
+    let asked: Vec<serde_json::Value> = slow
+        .requests()
+        .iter()
+        .map(|(_, body)| serde_json::from_slice::<serde_json::Value>(body).unwrap()["user"].clone())
+        .collect();
     assert_eq!(asked, [json!(0), json!(1), json!(3)]);
     queen.until_queued(0).await;
     queen.until_idle().await;
@@ -65,7 +69,9 @@ async fn a_streaming_client_is_held_while_a_model_loads_and_the_load_is_asked_fo
     let home = tempfile::tempdir().unwrap();
     let teller = Teller::start().await;
     let keys = "comment_interval = \"20ms\"";
-    let queen = TestQueen::start(home.path(), keys, &format!("{ONE_WORKER}slots = 8\nidle_ttl = \"1h\"\nauto_start = false\n")).await;
+    let queen =
+        TestQueen::start(home.path(), keys, &format!("{ONE_WORKER}slots = 8\nidle_ttl = \"1h\"\nauto_start = false\n"))
+            .await;
     let hive = FakeHive::start(
         &queen,
         "h",

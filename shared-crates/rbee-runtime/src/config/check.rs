@@ -48,6 +48,7 @@ fn check_daemons(config: &Config, document: &mut Document<'_>) {
         ("queen.command_stall_timeout", queen.command_stall_timeout),
         ("queen.comment_interval", queen.comment_interval),
         ("queen.body_timeout", queen.body_timeout),
+        ("queen.idle_timeout", queen.idle_timeout),
         ("hive.drain_timeout", hive.drain_timeout),
     ] {
         not_zero(document, key, value);
@@ -56,6 +57,9 @@ fn check_daemons(config: &Config, document: &mut Document<'_>) {
         if value.as_u64() == 0 {
             document.problem(key, format!("`{key}` must not be 0"), None);
         }
+    }
+    if queen.max_connections == 0 {
+        document.problem("queen.max_connections", "`queen.max_connections` must not be 0", None);
     }
     if queen.attempts_max == 0 {
         document.problem("queen.attempts_max", "`queen.attempts_max` must not be 0: nothing would be asked", None);

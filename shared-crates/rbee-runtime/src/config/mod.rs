@@ -21,9 +21,8 @@ pub use in_force::NotInForce;
 pub use model_store::{ModelSource, Sha256Digest};
 pub use problem::{ConfigError, Problem};
 pub use schema::{
-    KeyConfig,
-    Config, HealthConfig, HiveConfig, IoClass, LimitsConfig, LogConfig, ModelConfig, QueenConfig, RestartConfig,
-    RestartPolicy, Role, WorkerConfig,
+    Config, HealthConfig, HiveConfig, IoClass, KeyConfig, LimitsConfig, LogConfig, ModelConfig, QueenConfig,
+    RestartConfig, RestartPolicy, Role, WorkerConfig,
 };
 pub use settings::{Loaded, Overrides, Settings};
 pub use to_spec::UnknownProfile;

@@ -90,6 +90,12 @@ pub struct QueenConfig {
     /// How long the body of a request may take to come, besides a second for each 64 KiB of it. Default 30 s.
     #[serde(with = "duration")]
     pub body_timeout: Duration,
+    /// Connections open at once; beyond that the longest idle one is closed. Never more than half the open files allowed.
+    /// Default 4096.
+    pub max_connections: u32,
+    /// How long a connection may take for the head of a request, and wait for the next one. Default 75 s.
+    #[serde(with = "duration")]
+    pub idle_timeout: Duration,
     /// `[queen.keys.NAME]`: who may use `/v1`. With any, a key is needed on loopback too, and what each uses is counted.
     pub keys: BTreeMap<String, KeyConfig>,
 }
@@ -112,6 +118,8 @@ impl Default for QueenConfig {
             comment_interval: Duration::from_secs(5),
             attempts_max: 5,
             body_timeout: Duration::from_secs(30),
+            max_connections: 4096,
+            idle_timeout: Duration::from_secs(75),
             keys: BTreeMap::new(),
         }
     }

@@ -8,6 +8,7 @@
 //! [`finish`] puts the outer layers around a router; [`require_token`] goes around the protected part of it.
 
 mod auth;
+mod connections;
 mod correlation;
 mod error;
 mod extract;
@@ -15,11 +16,12 @@ mod host;
 mod serve;
 
 pub use auth::require_token;
+pub use connections::ConnectionLimits;
 pub use correlation::{CorrelationId, current_correlation_id};
 pub use error::HttpError;
 pub use extract::{Json, Query};
 pub use host::AllowedHosts;
-pub use serve::{Drained, serve};
+pub use serve::{Door, Drained, serve, serve_until_closed};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;

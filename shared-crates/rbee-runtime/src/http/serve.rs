@@ -1,12 +1,19 @@
 //! Serving until asked to stop, then until requests in flight are done or patience is over.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::Router;
-use axum::serve::ListenerExt;
-use tokio::net::TcpListener;
+use axum::extract::State;
+use axum::response::Response;
+use axum::serve::{Listener, ListenerExt};
+use axum::{Router, middleware};
+use http::HeaderValue;
+use http::header::CONNECTION;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
+use super::connections::{self, ConnectionLimits};
 use crate::shutdown::Shutdown;
 
 /// How a server ended.
@@ -29,6 +36,25 @@ pub async fn serve(
     shutdown: &Shutdown,
     drain_timeout: Duration,
 ) -> io::Result<Drained> {
+    let limits = ConnectionLimits::default();
+    serve_until_closed(listener, router, limits, &Door::default(), shutdown, drain_timeout).await
+}
+
+/// As [`serve`], and once `door` is closed no new connections are taken from the socket, which others may serve: on those
+/// that are open requests are still answered, each as the last one of its connection.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_until_closed(
+    listener: TcpListener,
+    router: Router,
+    limits: ConnectionLimits,
+    door: &Door,
+    shutdown: &Shutdown,
+    drain_timeout: Duration,
+) -> io::Result<Drained> {
+    let router = router.layer(middleware::map_response_with_state(door.clone(), say_last));
+    let listener = Doorway { socket: Some(listener), address: None, door: door.clone() };
     // Tokens are small packets: each must leave at once.
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
@@ -36,7 +62,7 @@ pub async fn serve(
         }
     });
     let draining = shutdown.clone();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move { draining.draining().await });
+    let server = connections::run(listener, router, limits, async move { draining.draining().await });
     let patience = async {
         shutdown.draining().await;
         tokio::select! {
@@ -45,7 +71,57 @@ pub async fn serve(
         }
     };
     tokio::select! {
-        done = server => done.map(|()| Drained::Completely),
+        () = server => Ok(Drained::Completely),
         () = patience => Ok(Drained::CutOff),
     }
+}
+
+/// Lets connections in until it is closed; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Door(CancellationToken);
+
+impl Door {
+    /// From now on connections are for others to take.
+    pub fn close(&self) {
+        self.0.cancel();
+    }
+}
+
+struct Doorway {
+    /// Given back when the door is closed.
+    socket: Option<TcpListener>,
+    address: Option<SocketAddr>,
+    door: Door,
+}
+
+impl Listener for Doorway {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        if let Some(socket) = &mut self.socket {
+            tokio::select! {
+                biased;
+                () = self.door.0.cancelled() => {}
+                taken = Listener::accept(socket) => return taken,
+            }
+            self.address = socket.local_addr().ok();
+            self.socket = None;
+        }
+        std::future::pending().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        match &self.socket {
+            Some(socket) => socket.local_addr(),
+            None => self.address.ok_or_else(|| io::ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+async fn say_last(State(door): State<Door>, mut response: Response) -> Response {
+    if door.0.is_cancelled() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }

@@ -36,7 +36,7 @@ fn run(stream: &mut Stream, pieces: &[&[u8]], own: bool) -> (String, Option<End>
     (String::from_utf8(passed).unwrap(), None)
 }
 
-/// RESUME-01
+/// GATE-16
 #[test]
 fn notes_never_pass_and_are_remembered() {
     let whole = [PROGRESS, ROLE, ONE, PROGRESS, TWO, STOP, USED, END].concat();
@@ -47,7 +47,7 @@ fn notes_never_pass_and_are_remembered() {
     assert_eq!(stream.progress().to_json(), r#"[{"index":0,"tokens":[5,6,7],"text_bytes":3,"finished":"stop"}]"#);
 }
 
-/// RESUME-02
+/// GATE-10
 #[test]
 fn a_worker_that_breaks_anywhere_leaves_whole_blocks_and_what_belongs_to_them() {
     let whole = [ROLE, ONE, TWO, STOP, END].concat();
@@ -146,7 +146,7 @@ fn speech() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// RESUME-03: two workers after one another, cut anywhere, in pieces of any size, are one stream.
+    /// GATE-10: two workers after one another, cut anywhere, in pieces of any size, are one stream.
     #[test]
     fn what_two_workers_say_is_one_answer(
         texts in prop::collection::vec(speech(), 1..12),
