@@ -122,3 +122,37 @@ fn an_assignment_of_queen_is_no_start() {
     let own = Orders::new(configured(1, Desired::Running), Some(&stored));
     assert_eq!(own.assignment().generation, 1);
 }
+
+/// HIVE-17
+#[test]
+fn what_only_a_queen_can_do_is_refused_and_changes_nothing() {
+    let mut orders = Orders::new(configured(2, Desired::Running), None);
+    let before = orders.assignment().clone();
+    let plain = VerbRequest::default;
+    for (verb, how, says) in [
+        (Verb::Drain, plain(), "stands alone"),
+        (Verb::Undrain, plain(), "stands alone"),
+        (Verb::Restart, VerbRequest { rolling: true, ..plain() }, "NAME/0"),
+        (Verb::Stop, VerbRequest { rolling: true, ..plain() }, "for restart"),
+        (Verb::Start, VerbRequest { clean: true, ..plain() }, "for restart"),
+    ] {
+        let error = orders.verb(&target("w"), verb, &how, |_| Phase::Running).unwrap_err();
+        assert!(error.message.contains(says), "{verb}: {error}");
+    }
+    assert_eq!(*orders.assignment(), before);
+}
+
+/// HIVE-18
+#[test]
+fn a_clean_restart_is_clean_once_and_stays_known() {
+    let mut orders = Orders::new(configured(1, Desired::Running), None);
+    let mut restart = |clean| {
+        let how = VerbRequest { clean, ..VerbRequest::default() };
+        orders.verb(&target("w"), Verb::Restart, &how, |_| Phase::Running).unwrap();
+        let worker = &orders.assignment().workers[0];
+        (worker.restart_generation, worker.clean_generation)
+    };
+    assert_eq!((restart(true), restart(false)), ((1, 1), (2, 1)));
+    let again = Orders::new(configured(1, Desired::Running), Some(&orders.to_stored()));
+    assert_eq!(again.assignment().workers[0].clean_generation, 1);
+}

@@ -54,6 +54,7 @@ fn clear(below: &Path, id: &ReplicaId, keep: impl Fn(&Path) -> bool) {
 mod tests {
     use super::*;
 
+    /// HIVE-18
     #[test]
     fn only_the_replicas_own_folders_go() {
         let home = tempfile::tempdir().unwrap();
