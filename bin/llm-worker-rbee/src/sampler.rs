@@ -32,8 +32,11 @@ impl Sampling {
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     id: usize,
-    weight: f64,
+    weight: f32,
 }
+
+/// Numbers that are summed together.
+const BLOCK: usize = 256;
 
 /// The token for `position` of the sequence; `None` when no number is usable.
 #[must_use]
@@ -60,76 +63,131 @@ fn argmax(logits: &[f32]) -> Option<usize> {
 }
 
 fn draw(logits: &[f32], best: usize, sampling: &Sampling, position: usize) -> usize {
-    let highest = f64::from(logits[best]);
+    let highest = logits[best];
     if !highest.is_finite() {
         return best;
     }
-    let temperature = f64::from(sampling.temperature);
-    let weight = |logit: f32| ((f64::from(logit) - highest) / temperature).exp();
-    let all = logits.iter().enumerate().map(|(id, &logit)| Candidate { id, weight: weight(logit) });
-    let kept: Vec<Candidate> = all.filter(|c| c.weight > 0.0 && c.weight >= f64::from(sampling.min_p)).collect();
-    let kept = truncate(kept, sampling);
-    pick(&kept, uniform(sampling.seed, position)).unwrap_or(best)
+    let weights = weights(logits, highest, sampling);
+    let uniform = uniform(sampling.seed, position);
+    if sampling.top_k == 0 && sampling.top_p >= 1.0 {
+        return pick(&weights, uniform).unwrap_or(best);
+    }
+    let kept = limited(&weights, sampling);
+    let weights: Vec<f32> = kept.iter().map(|candidate| candidate.weight).collect();
+    pick(&weights, uniform).and_then(|place| kept.get(place)).map_or(best, |candidate| candidate.id)
 }
 
-/// Applies top_k and top_p. min_p was applied before: it compares with the likeliest token, which both always keep,
-/// and what it removes is never in the middle, so the order only matters for the mass top_p is a share of.
-fn truncate(mut candidates: Vec<Candidate>, sampling: &Sampling) -> Vec<Candidate> {
+/// Probabilities, but for a common factor; 0 for what min_p forbids and for NaN. min_p comes before the other limits: it
+/// compares with the likeliest token, which they all keep, and what it removes is never in the middle, so the order only
+/// matters for the mass top_p is a share of.
+fn weights(logits: &[f32], highest: f32, sampling: &Sampling) -> Vec<f32> {
+    let cooled = 1.0 / sampling.temperature;
+    let weight = |logit: &f32| {
+        let weight = exp((logit - highest) * cooled);
+        if weight >= sampling.min_p { weight } else { 0.0 }
+    };
+    logits.iter().map(weight).collect()
+}
+
+/// e to the power of `x`, for `x` up to 0, to a few units in the last place; 0 below what can be told from it, and for
+/// NaN. Without calls and branches, so that the compiler makes vector instructions of it: it is done for each token over
+/// the whole vocabulary.
+fn exp(x: f32) -> f32 {
+    // Added and taken away again, it leaves the nearest whole number.
+    const ROUNDING: f32 = 12_582_912.0;
+    let power = x * std::f32::consts::LOG2_E;
+    let power = if power > -126.0 { power } else { -126.0 };
+    let whole = (power + ROUNDING) - ROUNDING;
+    let rest = (power - whole) * std::f32::consts::LN_2;
+    let series = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+    let fraction = series.iter().fold(0.0, |sum, factor| sum * rest + factor);
+    let scale = f32::from_bits(((whole as i32 + 127) as u32) << 23);
+    if x > -87.0 { fraction * scale } else { 0.0 }
+}
+
+/// Applies top_k and top_p; in the order of ids.
+fn limited(weights: &[f32], sampling: &Sampling) -> Vec<Candidate> {
+    let total = if sampling.top_k == 0 { sum(weights) } else { 0.0 };
+    let mut candidates = likely(weights, sampling, total);
     if sampling.top_k > 0 && sampling.top_k < candidates.len() {
         candidates.select_nth_unstable_by(sampling.top_k - 1, likelier_first);
         candidates.truncate(sampling.top_k);
     }
     if sampling.top_p < 1.0 {
-        candidates = nucleus(candidates, f64::from(sampling.top_p));
+        candidates.sort_unstable_by(likelier_first);
+        let mass = |candidates: &[Candidate]| candidates.iter().map(|candidate| f64::from(candidate.weight)).sum();
+        let total = if sampling.top_k == 0 { total } else { mass(&candidates) };
+        let wanted = f64::from(sampling.top_p) * total;
+        let mut mass = 0.0;
+        let enough = candidates.iter().position(|candidate| {
+            mass += f64::from(candidate.weight);
+            mass >= wanted
+        });
+        candidates.truncate(enough.map_or(candidates.len(), |last| last + 1));
     }
     candidates.sort_unstable_by_key(|candidate| candidate.id);
     candidates
 }
 
-/// The smallest set of the likeliest with `share` of the mass. Sorts no more of the vocabulary than it must.
-fn nucleus(mut candidates: Vec<Candidate>, share: f64) -> Vec<Candidate> {
-    let wanted = share * sum(&candidates);
-    let mut sorted = 64.min(candidates.len());
-    loop {
-        if sorted < candidates.len() {
-            candidates.select_nth_unstable_by(sorted, likelier_first);
+/// The likeliest tokens, at least as many as the limits will keep: usually a few of the whole vocabulary.
+fn likely(weights: &[f32], sampling: &Sampling, total: f64) -> Vec<Candidate> {
+    for least in [1e-2, 1e-4, 1e-7] {
+        let found = at_least(weights, least);
+        let enough = if sampling.top_k > 0 {
+            found.len() >= sampling.top_k
+        } else {
+            let mass: f64 = found.iter().map(|candidate| f64::from(candidate.weight)).sum();
+            mass >= f64::from(sampling.top_p) * total
+        };
+        if enough {
+            return found;
         }
-        candidates[..sorted].sort_unstable_by(likelier_first);
-        let mut mass = 0.0;
-        let enough = candidates[..sorted].iter().position(|candidate| {
-            mass += candidate.weight;
-            mass >= wanted
-        });
-        if let Some(last) = enough {
-            candidates.truncate(last + 1);
-            return candidates;
-        }
-        if sorted == candidates.len() {
-            return candidates;
-        }
-        sorted = (sorted * 8).min(candidates.len());
     }
+    at_least(weights, f32::MIN_POSITIVE)
+}
+
+fn at_least(weights: &[f32], least: f32) -> Vec<Candidate> {
+    let all = weights.iter().enumerate().map(|(id, &weight)| Candidate { id, weight });
+    all.filter(|candidate| candidate.weight >= least).collect()
 }
 
 fn likelier_first(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
     b.weight.total_cmp(&a.weight).then(a.id.cmp(&b.id))
 }
 
-/// In the order of ids for every caller that wants the same sum each time.
-fn sum(candidates: &[Candidate]) -> f64 {
-    candidates.iter().map(|candidate| candidate.weight).sum()
+/// In lanes, always in the same order: the same numbers have the same sum.
+fn block_sum(block: &[f32]) -> f64 {
+    const LANES: usize = 16;
+    let (chunks, rest) = block.as_chunks::<LANES>();
+    let mut sums = [0.0_f32; LANES];
+    for chunk in chunks {
+        sums.iter_mut().zip(chunk).for_each(|(sum, weight)| *sum += weight);
+    }
+    sums.iter().chain(rest).map(|sum| f64::from(*sum)).sum()
 }
 
-fn pick(candidates: &[Candidate], uniform: f64) -> Option<usize> {
-    let mut left = uniform * sum(candidates);
-    for candidate in candidates {
-        left -= candidate.weight;
-        if left < 0.0 {
-            return Some(candidate.id);
+fn sum(weights: &[f32]) -> f64 {
+    weights.chunks(BLOCK).map(block_sum).sum()
+}
+
+/// The place where the mass before it and its own pass that share of the whole.
+fn pick(weights: &[f32], uniform: f64) -> Option<usize> {
+    let sums: Vec<f64> = weights.chunks(BLOCK).map(block_sum).collect();
+    let mut left = uniform * sums.iter().sum::<f64>();
+    for (number, (block, sum)) in weights.chunks(BLOCK).zip(&sums).enumerate() {
+        if left >= *sum {
+            left -= sum;
+            continue;
+        }
+        for (place, weight) in block.iter().enumerate() {
+            left -= f64::from(*weight);
+            if left < 0.0 {
+                return Some(number * BLOCK + place);
+            }
         }
     }
-    // Rounding may leave a crumb: the last one takes it.
-    candidates.last().map(|candidate| candidate.id)
+    // Rounding may leave a crumb: the last one with any weight takes it.
+    weights.iter().rposition(|weight| *weight > 0.0)
 }
 
 /// A number in [0, 1) that depends on seed and position alone.
@@ -161,16 +219,17 @@ mod tests {
     fn allowed(logits: &[f32], sampling: &Sampling) -> Vec<usize> {
         let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let weight = |id: usize| ((f64::from(logits[id]) - f64::from(highest)) / f64::from(sampling.temperature)).exp();
-        let mut ids: Vec<usize> = (0..logits.len()).filter(|id| weight(*id) >= f64::from(sampling.min_p)).collect();
+        let slack = 1e-5;
+        let min_p = f64::from(sampling.min_p) * (1.0 - slack);
+        let mut ids: Vec<usize> = (0..logits.len()).filter(|id| weight(*id) >= min_p).collect();
         ids.sort_by(|a, b| weight(*b).total_cmp(&weight(*a)).then(a.cmp(b)));
         if sampling.top_k > 0 {
             ids.truncate(sampling.top_k);
         }
         let total: f64 = ids.iter().map(|id| weight(*id)).sum();
         let mut mass = 0.0;
-        let slack = 1e-9;
         ids.retain(|id| {
-            let keep = mass <= f64::from(sampling.top_p) * total + slack;
+            let keep = mass <= f64::from(sampling.top_p) * total * (1.0 + slack);
             mass += weight(*id);
             keep
         });
@@ -203,6 +262,21 @@ mod tests {
         }
 
         #[test]
+        fn exp_is_the_exponential_function(x in -87.0_f32..=0.0) {
+            let (ours, exact) = (f64::from(exp(x)), f64::from(x).exp());
+            prop_assert!((ours - exact).abs() <= exact * 1e-5, "{ours} instead of {exact}");
+        }
+
+        /// The crumb left by rounding goes to a token that may be chosen.
+        #[test]
+        fn what_has_no_weight_is_never_picked(
+            weights in prop::collection::vec(prop::sample::select(vec![0.0_f32, 0.5, 1e-7]), 1..900), uniform in 0.0_f64..1.0
+        ) {
+            let picked = pick(&weights, uniform);
+            prop_assert!(picked.map_or(sum(&weights) == 0.0, |place| weights[place] > 0.0));
+        }
+
+        #[test]
         fn draws_lie_in_the_unit_interval(seed in any::<u64>(), position in any::<usize>()) {
             prop_assert!((0.0..1.0).contains(&uniform(seed, position)));
         }
@@ -214,6 +288,11 @@ mod tests {
         assert_eq!(sample(&[f32::NAN, -5.0], &Sampling::greedy(), 0), Some(Token(1)));
         assert_eq!(sample(&[f32::NAN], &Sampling::greedy(), 0), None);
         assert_eq!(sample(&[], &Sampling::greedy(), 0), None);
+    }
+
+    #[test]
+    fn exp_ends_in_nothing() {
+        assert_eq!([exp(0.0), exp(-100.0), exp(f32::NEG_INFINITY), exp(f32::NAN)], [1.0, 0.0, 0.0, 0.0]);
     }
 
     #[test]
