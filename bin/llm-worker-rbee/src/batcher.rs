@@ -228,7 +228,14 @@ impl<E: Engine> Batcher<E> {
         }
         let token = match running.choose(logits) {
             Choice::Token(token) => token,
-            Choice::Nothing => return self.finish(slot, FinishReason::Stop),
+            Choice::Nothing => match running.job.constraint.as_ref().and_then(|constraint| constraint.failed()) {
+                Some(reason) => {
+                    let message = format!("the answer broke off: its form cannot be kept to: {reason}");
+                    running::send(&running.job, Event::Failed(ApiError::new(ErrorCode::InvalidParameter, message)));
+                    return self.free(slot);
+                }
+                None => return self.finish(slot, FinishReason::Stop),
+            },
             Choice::Broken => return self.slot_failed(slot, &EngineError::NoNumbers { slot }),
         };
         if self.tokenizer.is_end(token) && !running.job.ignore_end {

@@ -114,7 +114,7 @@ impl Grammars {
             Some(error) => Err(FormError::Refused { reason: first_line(&error) }),
             // A schema nothing satisfies may only show here.
             None => match matcher.compute_mask_or_eos() {
-                Ok(_) => Ok(Shape { matcher, mask: None }),
+                Ok(_) => Ok(Shape { matcher, mask: None, failed: None }),
                 Err(error) => Err(FormError::Refused { reason: first_line(&error.to_string()) }),
             },
         }
@@ -160,20 +160,22 @@ pub struct Shape {
     matcher: Matcher,
     /// For the tokens so far.
     mask: Option<SimpleVob>,
+    /// Why there is none.
+    failed: Option<String>,
 }
 
 impl Shape {
     /// The same for another answer.
     #[must_use]
     pub fn again(&self) -> Self {
-        Self { matcher: self.matcher.deep_clone(), mask: None }
+        Self { matcher: self.matcher.deep_clone(), mask: None, failed: None }
     }
 
     fn allowed(&mut self) -> Option<&SimpleVob> {
         if self.mask.is_none() {
             match self.matcher.compute_mask_or_eos() {
                 Ok(mask) => self.mask = Some(mask),
-                Err(error) => tracing::error!(%error, "a grammar has no mask"),
+                Err(error) => self.failed = Some(first_line(&error.to_string())),
             }
         }
         self.mask.as_ref()
@@ -199,9 +201,14 @@ impl Constraint for Shape {
     fn accept(&mut self, token: Token) {
         self.mask = None;
         let Ok(id) = u32::try_from(token.0) else { return };
+        // The matcher keeps the error, and has no mask from then on.
         if let Err(error) = self.matcher.consume_token(id) {
-            tracing::error!(%error, token = token.0, "a token against the grammar");
+            self.failed = Some(first_line(&error.to_string()));
         }
+    }
+
+    fn failed(&self) -> Option<&str> {
+        self.failed.as_deref()
     }
 }
 
@@ -317,6 +324,17 @@ pub(crate) mod tests {
             last[..256].iter().all(|logit| *logit == f32::NEG_INFINITY) && last[256] == 0.0,
             "only the end is left"
         );
+    }
+
+    /// OAI-22: an answer out of form breaks off, it does not end.
+    #[test]
+    fn a_token_against_the_form_is_a_failure() {
+        let mut shape = Grammars::new(Arc::new(Bytes)).shape(&Form::json_object()).unwrap();
+        assert_eq!(shape.failed(), None);
+        shape.accept(Token(b'x'.into()));
+        let mut logits = [0.0_f32; 257];
+        shape.mask(&mut logits);
+        assert!(logits.iter().all(|logit| *logit == f32::NEG_INFINITY) && shape.failed().is_some());
     }
 
     /// OAI-21: no schema brings the worker down or takes it long.

@@ -89,6 +89,11 @@ pub trait Constraint: Send {
 
     /// `token` has come. Called for each token of the answer in turn, those resumed included, the end token not.
     fn accept(&mut self, token: Token);
+
+    /// Why nothing may come next, where that is not the answer's end but a failure.
+    fn failed(&self) -> Option<&str> {
+        None
+    }
 }
 
 impl fmt::Debug for dyn Constraint {

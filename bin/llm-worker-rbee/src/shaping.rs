@@ -63,6 +63,10 @@ impl Constraint for Shaping {
             shape.accept(token);
         }
     }
+
+    fn failed(&self) -> Option<&str> {
+        self.shape.as_ref().and_then(Shape::failed)
+    }
 }
 
 #[cfg(test)]

@@ -255,6 +255,32 @@ impl crate::job::Constraint for OnlyFirstHalf {
     }
 }
 
+/// Cannot go on.
+struct Broken;
+
+impl crate::job::Constraint for Broken {
+    fn allows(&mut self, _token: Token) -> bool {
+        false
+    }
+
+    fn mask(&mut self, logits: &mut [f32]) {
+        logits.fill(f32::NEG_INFINITY);
+    }
+
+    fn accept(&mut self, _token: Token) {}
+
+    fn failed(&self) -> Option<&str> {
+        Some("too difficult")
+    }
+}
+
+#[test]
+fn a_constraint_that_fails_is_no_end() {
+    let broken = world(1, 8).answer("hello", |job| Job { constraint: Some(Box::new(Broken)), ..job });
+    let Some(Event::Failed(error)) = &broken.end else { panic!("{:?}", broken.end) };
+    assert!(error.message.contains("too difficult"), "{error}");
+}
+
 #[test]
 fn a_constraint_is_kept_and_ends_the_answer_where_nothing_is_allowed() {
     let sampling = Sampling { temperature: 1.5, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 3 };

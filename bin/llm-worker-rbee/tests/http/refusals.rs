@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::worker::{Worker, long, run_to_end, test_model};
 
-/// WORK-08.
+/// WORK-08, OAI-01.
 #[tokio::test]
 async fn each_bad_request_has_its_code_and_the_next_good_one_works() {
     let Some(worker) = Worker::start(&["--context", "256"]) else { return };
