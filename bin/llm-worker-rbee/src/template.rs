@@ -270,4 +270,33 @@ mod tests {
         let text = ChatTemplate::new(SMOLLM2, "", "").unwrap().render(&[turn("user", "Hi")], &[tool]).unwrap();
         assert!(text.starts_with("<|im_start|>system\n# Tools\n") && text.contains(r#"{"name":"now"}"#), "{text}");
     }
+
+    /// Constructs of the templates people use: Qwen 3's look back for the last question, Llama 3's rest of the turns.
+    #[test]
+    fn what_well_known_templates_need_is_there() {
+        let looks_back = "{#- tools <tool_call> #}{%- set ns = namespace(multi_step_tool=true, last=messages|length - 1) %}\
+            {%- for message in messages[::-1] %}{%- set index = (messages|length - 1) - loop.index0 %}\
+            {%- if ns.multi_step_tool and message.role == 'user' and message.content is string and \
+            not(message.content.startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}\
+            {%- set ns.multi_step_tool = false %}{%- set ns.last = index %}{%- endif %}{%- endfor %}{{ ns.last }}\
+            {%- for message in messages %}{%- if message.role == 'assistant' %}\
+            {{- ' ' + message.content.split('</think>')[-1].lstrip('\\n') }}{%- endif %}\
+            {%- if message.role == 'tool' and (loop.last or (messages[loop.index0 + 1].role != 'tool')) %}{{ ' last' }}\
+            {%- endif %}{%- endfor %}{%- if enable_thinking is defined and enable_thinking is false %}no{%- endif %}";
+        let turns =
+            [turn("user", "?"), turn("assistant", "<think>x</think>\n\ny"), turn("tool", "1"), turn("tool", "2")];
+        assert_eq!(render(looks_back, &turns).unwrap(), "0 y last");
+        let takes_the_rest = "{%- if messages[0]['role'] == 'system' %}{%- set system = messages[0]['content']|trim %}\
+            {%- set messages = messages[1:] %}{%- else %}{%- set system = '' %}{%- endif %}{{ system }}:\
+            {%- for message in messages %}{%- if 'tool_calls' in message %}{%- if not message.tool_calls|length == 1 %}\
+            {{- raise_exception('single') }}{%- endif %}{%- set call = message.tool_calls[0].function %}\
+            {{- '{\"name\": \"' + call.name + '\", \"parameters\": ' }}{{- call.arguments | tojson }}{{- '}' }}\
+            {%- for name, value in call.arguments | items %}{{ ' ' + name + '=' + value|string }}{%- endfor %}\
+            {%- endif %}{%- endfor %}{{ date_string is defined }}";
+        let call = serde_json::json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": {"z": 1, "a": "b"}}});
+        let turns = [turn("system", " s "), Turn { tool_calls: vec![call], ..turn("assistant", "") }];
+        let expected = "s:{\"name\": \"f\", \"parameters\": {\"z\": 1, \"a\": \"b\"}} z=1 a=bFalse";
+        let template = format!("{{# ipython \"parameters\": tools #}}{takes_the_rest}");
+        assert_eq!(render(&template, &turns).unwrap(), expected);
+    }
 }
