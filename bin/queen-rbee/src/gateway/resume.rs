@@ -36,8 +36,13 @@ struct Choice {
 /// What a comment line of our worker says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Note {
-    /// The choice with this index is further.
-    Choice(u32),
+    /// The choice with this index has begun, or is further where there are tokens.
+    Choice {
+        /// Which.
+        index: u32,
+        /// Whether it has new tokens.
+        further: bool,
+    },
     /// The engine works.
     Working,
     /// It will not finish.
@@ -78,7 +83,7 @@ impl Progress {
             }
         }
         choice.text_bytes = bytes;
-        Ok(Note::Choice(index))
+        Ok(Note::Choice { index, further: tokens != "-" })
     }
 
     /// The choice has begun: its role was said.
@@ -148,9 +153,10 @@ mod tests {
         assert_eq!(progress.to_json(), "[]");
         assert_eq!(progress.note(b"progress"), Ok(Note::Working));
         progress.begun(1).unwrap();
-        assert_eq!(progress.note(b"0 11,7 4"), Ok(Note::Choice(0)));
-        assert_eq!(progress.note(b"0 302 4"), Ok(Note::Choice(0)), "a token whose text is held back");
-        assert_eq!(progress.note(b"0 - 9"), Ok(Note::Choice(0)));
+        let choice = |further| Ok(Note::Choice { index: 0, further });
+        assert_eq!(progress.note(b"0 11,7 4"), choice(true));
+        assert_eq!(progress.note(b"0 302 4"), choice(true), "a token whose text is held back");
+        assert_eq!(progress.note(b"0 - 9"), choice(false));
         progress.finished(0, "stop").unwrap();
         assert_eq!((progress.ended(), progress.tokens()), (1, 3));
         assert_eq!(

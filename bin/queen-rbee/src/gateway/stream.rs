@@ -77,6 +77,7 @@ pub(super) enum End {
 #[derive(Default)]
 struct Block {
     note: Option<u32>,
+    further: bool,
     first_data: Option<Range<usize>>,
     last_data: Range<usize>,
     /// Begins here, without our notes.
@@ -185,7 +186,10 @@ impl Stream {
             match self.progress.note(note) {
                 Ok(Note::Working) => {}
                 Ok(Note::Handover) => taken.end = Some(End::Handover),
-                Ok(Note::Choice(index)) => block.note = Some(index),
+                Ok(Note::Choice { index, further }) => {
+                    block.note = Some(index);
+                    block.further |= further;
+                }
                 Err(Malformed) => return Err("a note that makes no sense"),
             }
             return Ok(());
@@ -226,7 +230,7 @@ impl Stream {
         }
         let shown = self.data(first, block.note, own)?;
         self.passed |= shown;
-        taken.further |= block.note.is_some();
+        taken.further |= block.further;
         Ok(shown)
     }
 

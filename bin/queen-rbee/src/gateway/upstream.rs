@@ -180,6 +180,8 @@ impl Upstream {
         match answer.status {
             StatusCode::SERVICE_UNAVAILABLE => Outcome::Unready,
             StatusCode::TOO_MANY_REQUESTS => Outcome::Busy(answer),
+            // Its engine has ended: of ours, not of somebody behind it.
+            StatusCode::BAD_GATEWAY if endpoint.own_engine => Outcome::Died("the engine has ended".into()),
             _ => Outcome::Answer(answer),
         }
     }
