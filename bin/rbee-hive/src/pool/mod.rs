@@ -68,7 +68,8 @@ struct Task {
 /// One replica as the supervisor was told it.
 #[derive(Debug, Clone)]
 struct Unit {
-    spec: UnitSpec,
+    /// The supervisor holds the same one.
+    spec: Arc<UnitSpec>,
     placement: Placement,
 }
 
@@ -231,7 +232,7 @@ impl Task {
             }
         }
         match unit_spec(worker, &placement, &self.machine) {
-            Ok(spec) => Stage::Ready(Box::new(Unit { spec, placement })),
+            Ok(spec) => Stage::Ready(Box::new(Unit { spec: Arc::new(spec), placement })),
             Err(error) => {
                 tracing::error!(worker = %worker.id, %error, "cannot be started");
                 let phase = if error.is_unavailable() { Phase::Unavailable } else { Phase::Failed };
