@@ -278,6 +278,9 @@ impl Owner {
         let Change { unit, incarnation, from, to, cause } = change;
         if matches!(to, Phase::Failed | Phase::Unavailable | Phase::Restarting) {
             tracing::warn!(%unit, run = incarnation.get(), %from, %to, %cause, "unit changed");
+        } else if *to == Phase::Stopping && self.closing.is_some() {
+            // Of all at once: that was said already.
+            tracing::debug!(%unit, run = incarnation.get(), %from, %to, %cause, "unit changed");
         } else {
             tracing::info!(%unit, run = incarnation.get(), %from, %to, %cause, "unit changed");
         }
