@@ -28,7 +28,7 @@ async fn main() -> Outcome {
     let base = pss_kib()?;
     let supervisor = Supervisor::open(config.clone()).await?;
     let names: Vec<String> = (0..count).map(|number| format!("unit{number}.0")).collect();
-    let specs = || names.iter().map(|name| spec(name, &program, &rest)).collect();
+    let specs = || names.iter().map(|name| spec(name, &program, &rest));
 
     let at = Instant::now();
     supervisor.apply(specs()).await?;

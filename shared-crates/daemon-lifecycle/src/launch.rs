@@ -38,6 +38,8 @@ pub struct Launch {
     pub env: BTreeMap<String, String>,
     /// Whether it starts from the supervisor's own environment (true in most cases) or from an empty one.
     pub inherit_env: bool,
+    /// Variables of the supervisor's own that are not for it.
+    pub not_inherited: &'static [&'static str],
     /// Its working directory; the supervisor's own when absent.
     pub working_dir: Option<PathBuf>,
 }
@@ -80,7 +82,10 @@ impl Launch {
     pub(crate) fn command<'a>(&self, setup: RunSetup<'a>) -> Command<'a> {
         let mut env: BTreeMap<OsString, OsString> = BTreeMap::new();
         if self.inherit_env {
-            env.extend(std::env::vars_os().filter(|(name, _)| NOT_INHERITED.iter().all(|not| name != not)));
+            env.extend(
+                std::env::vars_os()
+                    .filter(|(name, _)| NOT_INHERITED.iter().chain(self.not_inherited).all(|not| name != not)),
+            );
         }
         env.extend(self.env.iter().map(|(name, value)| (name.into(), value.into())));
         if let Some(socket) = setup.notify_socket {

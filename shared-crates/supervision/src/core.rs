@@ -18,7 +18,8 @@ use crate::{Incarnation, Now, Phase, Spec, UnitName};
 /// The state of a supervisor.
 #[derive(Debug, Clone)]
 pub struct Core {
-    units: BTreeMap<UnitName, Unit>,
+    /// Boxed: the map's nodes are half empty at most times.
+    units: BTreeMap<UnitName, Box<Unit>>,
     graph: Graph,
     slots: Slots,
     /// Every unit's deadline, soonest first.
@@ -108,18 +109,18 @@ impl Core {
     /// A unit by its name.
     #[must_use]
     pub fn unit(&self, name: &UnitName) -> Option<&Unit> {
-        self.units.get(name)
+        self.units.get(name).map(Box::as_ref)
     }
 
     /// Why a unit's last runs ended, cascades back to their root; [`Why`] displays it.
     #[must_use]
     pub fn why(&self, name: &UnitName) -> Option<Why> {
-        self.units.get(name).map(Unit::why)
+        self.unit(name).map(Unit::why)
     }
 
     /// Every unit, by name.
     pub fn units(&self) -> impl Iterator<Item = (&UnitName, &Unit)> {
-        self.units.iter()
+        self.units.iter().map(|(name, unit)| (name, &**unit))
     }
 
     /// Every unit that may look different since the last call, forgotten ones too: what a status has to be made anew of.
@@ -187,7 +188,7 @@ impl Core {
         }
         self.changed.insert(unit.clone());
         let last = if mutant!(RunNumberForgotten) { Incarnation::NONE } else { last };
-        self.units.insert(unit.clone(), Unit::new(unit, spec, last, self.seed));
+        self.units.insert(unit.clone(), Box::new(Unit::new(unit, spec, last, self.seed)));
     }
 
     fn remove(&mut self, now: Now, unit: UnitName, out: &mut Vec<Action>) {
@@ -209,7 +210,7 @@ impl Core {
 
     /// One that is down is started, with what it needs.
     fn restart(&mut self, now: Now, unit: &UnitName, out: &mut Vec<Action>) {
-        if self.units.get(unit).is_some_and(Unit::is_live) {
+        if self.unit(unit).is_some_and(Unit::is_live) {
             return self.with(unit, |u| u.restart(now, out));
         }
         self.start(unit, out);
@@ -275,7 +276,7 @@ impl Core {
             if fell {
                 self.with(&dependent, |u| u.dependency_lost(now, name, fall.clone(), out));
             }
-            if self.units.get(&dependent).is_some_and(Unit::is_waiting) {
+            if self.unit(&dependent).is_some_and(Unit::is_waiting) {
                 waiting.push(dependent);
             }
         }
@@ -288,7 +289,7 @@ impl Core {
     /// Lets those go on with their stop that waited for the last of their dependents to be gone.
     fn release(&mut self, now: Now, needed: &[UnitName], out: &mut Vec<Action>) {
         for name in needed.iter().filter(|_| !mutant!(HoldersNotReleased)) {
-            if self.units.get(name).is_some_and(Unit::is_holding) && !self.graph.has_live_dependents(name) {
+            if self.unit(name).is_some_and(Unit::is_holding) && !self.graph.has_live_dependents(name) {
                 self.with(name, |u| u.dependents_gone(now, out));
             }
         }
@@ -305,7 +306,7 @@ impl Core {
     /// What a spawn of this unit would have to wait for.
     fn gate(&self, name: &UnitName) -> Gate {
         let down = self.graph.first_down(name).map(|dependency| {
-            let phase = self.units.get(dependency).map(Unit::phase);
+            let phase = self.unit(dependency).map(Unit::phase);
             WaitsFor::Dependency(dependency.clone(), phase)
         });
         let is_one_free = self.slots.is_one_free() || mutant!(BudgetIgnored);

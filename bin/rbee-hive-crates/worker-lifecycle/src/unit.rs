@@ -202,8 +202,8 @@ fn command_launch(command: &[String], values: &Values<'_>) -> Result<Launch, Uni
     let words = command.iter().map(|word| values.fill(word)).collect::<Result<Vec<_>, _>>()?;
     let (program, args) = words.split_first().ok_or(UnitError::NoProgram)?;
     let mut launch = Launch::new(program, args);
-    // Inherited from us otherwise; the token is not for others.
-    launch.env.insert("RBEE_TOKEN".to_owned(), String::new());
+    // The token is not for others.
+    launch.not_inherited = &["RBEE_TOKEN"];
     Ok(launch)
 }
 

@@ -4,6 +4,7 @@
 //! is the supervisor's. Until then the worker is held back here, with a word for whom it waits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use daemon_lifecycle::{UnitName, UnitSpec};
 use rbee_api::{Desired, ReplicaId, WorkerAssignment};
@@ -60,7 +61,7 @@ impl Task {
     }
 
     /// What the supervisor shall know: every unit that stays, with the units it depends on.
-    pub(super) fn declared_set(&self) -> Vec<UnitSpec> {
+    pub(super) fn declared_set(&self) -> Vec<Arc<UnitSpec>> {
         let staying: BTreeMap<&ReplicaId, &WorkerAssignment> =
             self.told.units().filter(|unit| !unit.removing).map(|unit| (&unit.worker.id, &unit.worker)).collect();
         let units = self.units.iter().filter_map(|(id, unit)| Some((*staying.get(id)?, &unit.spec)));
@@ -70,17 +71,20 @@ impl Task {
 
 /// The specs, each with the units it depends on among them.
 pub(super) fn with_dependencies<'u>(
-    units: impl Iterator<Item = (&'u WorkerAssignment, &'u UnitSpec)> + Clone,
-) -> Vec<UnitSpec> {
+    units: impl Iterator<Item = (&'u WorkerAssignment, &'u Arc<UnitSpec>)> + Clone,
+) -> Vec<Arc<UnitSpec>> {
     let mut there_are: BTreeMap<&str, Vec<&ReplicaId>> = BTreeMap::new();
     for (worker, _) in units.clone() {
         there_are.entry(&worker.id.name).or_default().push(&worker.id);
     }
     units
         .map(|(worker, spec)| {
-            let mut spec = spec.clone();
-            let needs = worker.spec.depends_on.iter().filter_map(|name| there_are.get(name.as_str())).flatten();
-            spec.policy.depends_on = needs.map(|id| UnitName::new(&id.unit_name())).collect();
+            let mut spec = Arc::clone(spec);
+            let mut needs = worker.spec.depends_on.iter().filter_map(|name| there_are.get(name.as_str())).flatten();
+            if let Some(first) = needs.next() {
+                let needs = std::iter::once(first).chain(needs).map(|id| UnitName::new(&id.unit_name()));
+                Arc::make_mut(&mut spec).policy.depends_on = needs.collect();
+            }
             spec
         })
         .collect()
@@ -99,7 +103,8 @@ mod tests {
         let mut api = worker("api", 0, Desired::Running);
         api.spec_mut().depends_on = vec!["cache".to_owned(), "gone".to_owned()];
         let workers = [api, worker("cache", 0, Desired::Running), worker("cache", 1, Desired::Running)];
-        let specs = workers.each_ref().map(|worker| UnitSpec::new(worker.id.unit_name(), Launch::new("x", [""; 0])));
+        let specs =
+            workers.each_ref().map(|worker| Arc::new(UnitSpec::new(worker.id.unit_name(), Launch::new("x", [""; 0]))));
         let set = with_dependencies(workers.iter().zip(&specs));
         let needs: Vec<&str> = set[0].policy.depends_on.iter().map(UnitName::as_str).collect();
         assert_eq!(needs, ["cache.0", "cache.1"]);

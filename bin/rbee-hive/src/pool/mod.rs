@@ -69,7 +69,8 @@ struct Task {
 /// One replica as the supervisor was told it.
 #[derive(Debug, Clone)]
 struct Unit {
-    spec: UnitSpec,
+    /// The supervisor holds the same one.
+    spec: Arc<UnitSpec>,
     placement: Placement,
 }
 
@@ -242,7 +243,7 @@ impl Task {
         match unit_spec(worker, &placement, &self.machine) {
             Ok(spec) => {
                 self.make_room_for_kept(worker);
-                Stage::Ready(Box::new(Unit { spec, placement }))
+                Stage::Ready(Box::new(Unit { spec: Arc::new(spec), placement }))
             }
             Err(error) => {
                 tracing::error!(worker = %worker.id, %error, "cannot be started");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use daemon_lifecycle::{Phase, Supervisor, SupervisorConfig, SupervisorError};
 use model_store::ModelStore;
@@ -123,7 +124,7 @@ async fn restore(
     for record in records {
         match unit_spec(&record.worker, &record.placement, machine) {
             Ok(spec) => {
-                let unit = Unit { spec, placement: record.placement.clone() };
+                let unit = Unit { spec: Arc::new(spec), placement: record.placement.clone() };
                 restored.insert(record.worker.id.clone(), (record, unit));
             }
             Err(error) => tracing::error!(worker = %record.worker.id, %error, "cannot be taken over"),

@@ -337,6 +337,7 @@ impl DaemonManager {
             env: self.config.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             inherit_env: !self.clean_env,
             working_dir: self.config.working_dir.clone(),
+            not_inherited: &[],
         }
     }
 }

@@ -16,10 +16,10 @@ impl Process {
         Ok(rustix::event::poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
     }
 
-    /// Whether it has ended and waits for us to reap it.
-    pub(super) fn is_our_zombie(&self) -> bool {
+    /// How it ended, if it has and waits for us to reap it.
+    pub(super) fn as_our_zombie(&self) -> Option<ExitHow> {
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        wait_for(WaitId::PidFd(self.as_fd()), look).is_some()
+        wait_for(WaitId::PidFd(self.as_fd()), look)
     }
 
     /// How it ended; reaps it where it is our child. Call it once, after the process was seen to end.

@@ -67,11 +67,12 @@ impl Tree {
     /// For a main process that has ended: kills what it left behind, waits until that is gone, at most `wait`, and reaps it. In this
     /// order: until it is reaped, its number and its session are nobody else's.
     pub(crate) fn bury(&self, leader: &Process, wait: Duration) -> io::Result<TreeEnd> {
+        let zombie = leader.as_our_zombie();
+        let may_be_killed = matches!(zombie, None | Some(ExitHow::Signal(libc::SIGKILL)));
         // Asked before the cgroup is removed.
-        let ran_out_of_memory = self.cgroup().is_some_and(|cgroup| cgroup.ran_out_of_memory());
+        let ran_out_of_memory = may_be_killed && self.cgroup().is_some_and(|cgroup| cgroup.ran_out_of_memory());
         // One that is not our child is reaped by its parent at any moment: then its session may be another's, and only marks count.
-        let keeps_its_number = leader.is_our_zombie();
-        let is_gone = self.kill_rest(keeps_its_number.then(|| leader.identity()), wait)?;
+        let is_gone = self.kill_rest(zombie.map(|_| leader.identity()), wait)?;
         let how = match leader.exit_how() {
             ExitHow::Signal(libc::SIGKILL) if ran_out_of_memory => ExitHow::OutOfMemory,
             how => how,

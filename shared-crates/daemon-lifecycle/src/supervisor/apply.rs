@@ -18,7 +18,7 @@ use crate::logs::{LogPolicy, Logs};
 use crate::probe::{Probe, Readiness};
 
 impl Owner {
-    pub(super) fn apply(&mut self, specs: Vec<UnitSpec>) -> Result<()> {
+    pub(super) fn apply(&mut self, specs: Vec<Arc<UnitSpec>>) -> Result<()> {
         self.check(&specs)?;
         // All that can fail comes before anything changes.
         let mut logs = self.open_new_logs(&specs)?;
@@ -36,7 +36,7 @@ impl Owner {
         Ok(())
     }
 
-    fn check(&self, specs: &[UnitSpec]) -> Result<()> {
+    fn check(&self, specs: &[Arc<UnitSpec>]) -> Result<()> {
         if specs.len() > self.config.bounds.units_max {
             let reason = format!("more than {} units", self.config.bounds.units_max);
             return Err(SupervisorError::InvalidSpec { unit: specs[0].name.clone(), reason });
@@ -63,7 +63,7 @@ impl Owner {
     }
 
     /// The logs of units that are not known yet; all of them, or none.
-    fn open_new_logs(&self, specs: &[UnitSpec]) -> Result<BTreeMap<String, Logs>> {
+    fn open_new_logs(&self, specs: &[Arc<UnitSpec>]) -> Result<BTreeMap<String, Logs>> {
         let mut logs = BTreeMap::new();
         for spec in specs.iter().filter(|spec| !self.units.contains_key(&UnitName::new(&spec.name))) {
             let writer = self.orphans.get(&spec.name).map(|orphan| orphan.process.pid());
@@ -90,7 +90,7 @@ impl Owner {
     }
 
     /// `logs`: those of a new unit.
-    fn declare(&mut self, spec: UnitSpec, logs: Option<Logs>) {
+    fn declare(&mut self, spec: Arc<UnitSpec>, logs: Option<Logs>) {
         let unit = UnitName::new(&spec.name);
         let core_spec = Entry::core_spec(&spec);
         let orphan = self.orphans.remove(&spec.name);
@@ -114,11 +114,10 @@ impl Owner {
         if spec.limits.memory_restart_bytes.is_some() {
             self.memory_at.get_or_insert_with(|| Instant::now() + self.config.bounds.memory_interval);
         }
-        entry.files = self.paths.run_files(&spec.name, spec.pid_file.as_deref());
         if entry.spec.log != spec.log {
             entry.logs.set_policy(spec.log);
         }
-        entry.spec = Arc::new(spec);
+        entry.spec = spec;
         self.step(Event::Declare { unit: unit.clone(), spec: core_spec, last_incarnation });
         if probes_differ && let Some(core_unit) = self.core.unit(&unit).filter(|unit| unit.phase() == Phase::Running) {
             let incarnation = core_unit.incarnation();
@@ -126,11 +125,10 @@ impl Owner {
         }
     }
 
-    fn new_entry(&self, spec: UnitSpec, logs: Logs) -> Box<Entry> {
+    fn new_entry(&self, spec: Arc<UnitSpec>, logs: Logs) -> Box<Entry> {
         Box::new(Entry {
-            files: self.paths.run_files(&spec.name, spec.pid_file.as_deref()),
             log_file: self.paths.log_file(&spec.name),
-            spec: Arc::new(spec),
+            spec,
             logs,
             live: None,
             giving_up: None,
@@ -178,7 +176,7 @@ impl Owner {
             spec.policy.stop_timeout_ms = orphan.state.stop_timeout_ms;
             let core_spec = Entry::core_spec(&spec);
             let last_incarnation = Incarnation::new(orphan.state.incarnation);
-            self.units.insert(unit.clone(), self.new_entry(spec, logs));
+            self.units.insert(unit.clone(), self.new_entry(Arc::new(spec), logs));
             self.step(Event::Declare { unit: unit.clone(), spec: core_spec, last_incarnation });
             self.adopt(&unit, orphan);
             self.step(Event::Remove { unit });

@@ -46,17 +46,18 @@ impl Owner {
         let spec = Arc::clone(&entry.spec);
         // A socket of another address belongs to an older declaration.
         let socket = entry.socket.take().filter(|socket| spec.listen.is_some_and(|wanted| is_at(socket, wanted)));
+        let files = self.paths.run_files(&spec.name, spec.pid_file.as_deref());
         let fork = spec.forking.then(|| {
             let (give_up, given_up) = oneshot::channel();
             entry.giving_up = Some(give_up);
             let timeout = Duration::from_millis(spec.policy.start_timeout_ms);
-            ForkOrder { files: entry.files.clone(), timeout, kill_wait, given_up }
+            ForkOrder { files: files.clone(), timeout, kill_wait, given_up }
         });
         let order = SpawnOrder {
             fork,
             launch_fingerprint: spec.launch_fingerprint(),
             restarts,
-            files: entry.files.clone(),
+            files,
             fifos: self.paths.fifos(unit.as_str()),
             log_file: entry.log_file.clone(),
             notify: spec.is_notifying().then(|| self.paths.notify.clone()),
@@ -157,9 +158,10 @@ impl Owner {
         let Some(entry) = self.units.get_mut(unit) else { return };
         let Some(live) = &mut entry.live else { return };
         live.state.process = process.identity().clone();
-        let written = live.state.write(&entry.files.state).and_then(|()| PidFile::write(&live.state.pid_file, pid));
+        let state_file = self.paths.state_file(&entry.spec.name);
+        let written = live.state.write(&state_file).and_then(|()| PidFile::write(&live.state.pid_file, pid));
         if let Err(error) = written {
-            tracing::error!(%unit, %error, file = %entry.files.state.display(), "cannot write the state");
+            tracing::error!(%unit, %error, file = %state_file.display(), "cannot write the state");
         }
         let former = std::mem::replace(&mut live.process, Arc::new(process));
         tracing::info!(%unit, from = former.pid(), to = pid, "its main process is another one now");
@@ -188,7 +190,7 @@ impl Owner {
         let burial = Burial {
             process: Arc::clone(&live.process),
             tree: live.state.tree(),
-            files: RunFiles { pid: live.state.pid_file.clone(), state: entry.files.state.clone() },
+            files: RunFiles { pid: live.state.pid_file.clone(), state: self.paths.state_file(&entry.spec.name) },
             logs: entry.logs.clone(),
             kill_wait,
         };
@@ -229,9 +231,10 @@ impl Owner {
     fn advance(&mut self, unit: &UnitName, stage: Stage) {
         let Some(entry) = self.units.get_mut(unit) else { return };
         let Some(live) = &mut entry.live else { return };
-        if let Err(error) = live.state.advance(stage, &entry.files.state) {
+        let file = self.paths.state_file(&entry.spec.name);
+        if let Err(error) = live.state.advance(stage, &file) {
             // It goes on: at worst the next supervisor waits for a readiness that was proven already.
-            tracing::error!(%unit, %error, file = %entry.files.state.display(), "cannot write the state");
+            tracing::error!(%unit, %error, file = %file.display(), "cannot write the state");
         }
     }
 
@@ -239,10 +242,11 @@ impl Owner {
         let is_shutting_down = matches!(self.closing, Some(Closing::Shutdown(_)));
         let Some(entry) = self.units.get_mut(unit) else { return };
         // The files of one that ran went with its burial.
-        if entry.live.take().is_none()
-            && let Err(error) = entry.files.remove()
-        {
-            tracing::error!(%unit, %error, file = %entry.files.pid.display(), "cannot remove a run's files");
+        if entry.live.take().is_none() {
+            let files = self.paths.run_files(&entry.spec.name, entry.spec.pid_file.as_deref());
+            if let Err(error) = files.remove() {
+                tracing::error!(%unit, %error, file = %files.pid.display(), "cannot remove a run's files");
+            }
         }
         if is_shutting_down {
             // Now, while the others still end, rather than all at the very end.
@@ -274,6 +278,9 @@ impl Owner {
         let Change { unit, incarnation, from, to, cause } = change;
         if matches!(to, Phase::Failed | Phase::Unavailable | Phase::Restarting) {
             tracing::warn!(%unit, run = incarnation.get(), %from, %to, %cause, "unit changed");
+        } else if *to == Phase::Stopping && self.closing.is_some() {
+            // Of all at once: that was said already.
+            tracing::debug!(%unit, run = incarnation.get(), %from, %to, %cause, "unit changed");
         } else {
             tracing::info!(%unit, run = incarnation.get(), %from, %to, %cause, "unit changed");
         }

@@ -1,7 +1,8 @@
 //! The end of a supervisor: either nothing is left, or everything is left to the next one.
 
-use std::io;
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::{fs, io};
 
 use tokio::sync::oneshot;
 
@@ -46,10 +47,21 @@ impl Owner {
         self.logs.close().await;
     }
 
+    /// FIFOs whose removal failed, or that were being made when an earlier supervisor died.
+    fn fifos_left(&self) -> io::Result<Vec<PathBuf>> {
+        let entries = match fs::read_dir(&self.paths.run_dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let there = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<HashSet<PathBuf>>>()?;
+        let fifos = self.units.keys().flat_map(|unit| self.paths.fifos(unit.as_str()));
+        Ok(fifos.filter(|fifo| there.contains(fifo) || there.contains(&files::beside(fifo))).collect())
+    }
+
     /// After the last process: logs to their end, then every file. The first failure, if any.
     async fn remove_everything(&mut self) -> std::result::Result<(), (PathBuf, io::Error)> {
         self.close_logs().await;
-        let mut files: Vec<_> = self.units.keys().flat_map(|unit| self.paths.fifos(unit.as_str())).collect();
+        let mut files = self.fifos_left().map_err(|source| (self.paths.run_dir.clone(), source))?;
         files.push(self.paths.notify.clone());
         files.push(self.logs.journal().to_owned());
         // Last: until then nobody else may begin here. It is let go of with the owner.

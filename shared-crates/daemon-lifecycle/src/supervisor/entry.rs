@@ -18,14 +18,12 @@ use crate::listen::ListenSocket;
 use crate::logs::Logs;
 use crate::probe::Readiness;
 use crate::process::Process;
-use crate::run::RunFiles;
 use crate::state_file::RunState;
 
 /// One unit.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) spec: Arc<UnitSpec>,
-    pub(super) files: RunFiles,
     pub(super) log_file: PathBuf,
     pub(super) logs: Logs,
     pub(super) live: Option<Live>,

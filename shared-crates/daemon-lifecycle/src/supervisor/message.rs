@@ -1,5 +1,7 @@
 //! What reaches the owner task: wishes of callers, and reports of the jobs it started.
 
+use std::sync::Arc;
+
 use supervision::{Event, ExitHow, Incarnation, StopMode, UnitName};
 use tokio::sync::oneshot;
 
@@ -16,7 +18,7 @@ use crate::state_file::RunState;
 /// A wish, and where its answer goes.
 #[derive(Debug)]
 pub(super) enum Request {
-    Apply(Vec<UnitSpec>, oneshot::Sender<Result<()>>),
+    Apply(Vec<Arc<UnitSpec>>, oneshot::Sender<Result<()>>),
     /// An event that concerns one unit.
     Tell(UnitName, Event, oneshot::Sender<Result<()>>),
     /// Answered once whatever was asked of the unit is done or has failed.

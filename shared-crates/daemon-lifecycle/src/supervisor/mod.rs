@@ -34,6 +34,8 @@ mod status;
 mod takeover;
 mod workers;
 
+use std::sync::Arc;
+
 use supervision::{Event, StopMode, UnitName};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -95,7 +97,8 @@ impl Supervisor {
     ///
     /// # Errors
     /// [`SupervisorError::InvalidSpec`]: nothing was applied.
-    pub async fn apply(&self, units: Vec<UnitSpec>) -> Result<()> {
+    pub async fn apply(&self, units: impl IntoIterator<Item: Into<Arc<UnitSpec>>>) -> Result<()> {
+        let units = units.into_iter().map(Into::into).collect();
         self.ask(|reply| Request::Apply(units, reply)).await
     }
 

@@ -34,8 +34,12 @@ impl Paths {
     pub(super) fn run_files(&self, unit: &str, pid_file: Option<&Path>) -> RunFiles {
         RunFiles {
             pid: pid_file.map_or_else(|| self.run_dir.join(format!("{unit}.pid")), Path::to_owned),
-            state: self.run_dir.join(format!("{unit}.{STATE_EXTENSION}")),
+            state: self.state_file(unit),
         }
+    }
+
+    pub(super) fn state_file(&self, unit: &str) -> PathBuf {
+        self.run_dir.join(format!("{unit}.{STATE_EXTENSION}"))
     }
 
     /// A unit's FIFOs: its output, then its errors.

@@ -42,7 +42,7 @@ async fn what_cannot_be_executed_says_why() {
         spec.readiness = Readiness::Started;
         spec
     });
-    supervisor.apply(specs.collect()).await.unwrap();
+    supervisor.apply(specs).await.unwrap();
     for (name, _, words) in &cases {
         supervisor.start(name).await.unwrap();
         let status = supervisor.settled(name).await.unwrap();
