@@ -83,6 +83,27 @@ pub struct Move {
     pub from: String,
 }
 
+/// What comes of a replica when nothing is in flight there any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Then {
+    /// It is stopped.
+    Stop,
+    /// It is restarted.
+    Restart,
+    /// It is restarted, and what it kept is dropped.
+    Clean,
+}
+
+/// A replica that finishes what it has first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Which replica.
+    pub id: ReplicaId,
+    /// What comes then.
+    pub then: Then,
+}
+
 /// What queen does by and by, besides what is ordered of single replicas; it survives her.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -95,6 +116,10 @@ pub struct Upkeep {
     pub rolling: BTreeMap<String, Rolling>,
     /// Replicas that leave a drained hive.
     pub moves: Vec<Move>,
+    /// Replicas that finish what they have before they are stopped or restarted.
+    pub pending: Vec<Pending>,
+    /// Number of the last upgrade of each hive.
+    pub hive_upgrades: BTreeMap<String, u64>,
     /// The last orders that came with a key.
     pub remembered: Remembered,
 }
@@ -194,13 +219,13 @@ impl DesiredState {
     /// Whether somebody wants the replica down by order: then no request brings it up.
     #[must_use]
     pub fn is_held_down(&self, id: &ReplicaId, wish: &Wish) -> bool {
-        self.ordered(id, wish) != Desired::Running
+        self.ordered(id, wish) != Desired::Running || self.pending(id) == Some(Then::Stop)
     }
 
     /// Why a replica gets no new work on a hive, if it does not.
     #[must_use]
     pub fn draining(&self, hive: &str, id: &ReplicaId) -> Option<Draining> {
-        if self.orders.get(id).is_some_and(|orders| orders.draining) {
+        if self.orders.get(id).is_some_and(|orders| orders.draining) || self.pending(id).is_some() {
             return Some(Draining::Ordered);
         }
         let leaves = self.upkeep.moves.iter().any(|leaving| leaving.id == *id && leaving.from == hive);
@@ -211,6 +236,27 @@ impl DesiredState {
         // A request that comes meanwhile calls the unloading off.
         let unloading = self.upkeep.loads.get(&id.name) == Some(&Load::Leaving);
         (unloading || self.upkeep.drained_hives.contains(hive)).then_some(Draining::Ordered)
+    }
+
+    /// What comes of a replica once it has finished what it has.
+    #[must_use]
+    pub fn pending(&self, id: &ReplicaId) -> Option<Then> {
+        self.upkeep.pending.iter().find(|pending| pending.id == *id).map(|pending| pending.then)
+    }
+
+    /// Has a replica finish what it has first; whether that is a change.
+    pub fn order_then(&mut self, id: &ReplicaId, then: Then) -> bool {
+        let changed = self.pending(id) != Some(then);
+        self.forget_pending(id);
+        self.upkeep.pending.push(Pending { id: id.clone(), then });
+        changed
+    }
+
+    /// Whether a replica was about to be stopped or restarted, and is not any more.
+    pub fn forget_pending(&mut self, id: &ReplicaId) -> bool {
+        let before = self.upkeep.pending.len();
+        self.upkeep.pending.retain(|pending| pending.id != *id);
+        self.upkeep.pending.len() != before
     }
 
     fn ordered(&self, id: &ReplicaId, wish: &Wish) -> Desired {
@@ -343,6 +389,9 @@ impl DesiredState {
         let mut upkeep = std::mem::take(&mut self.upkeep);
         upkeep.loads.retain(|name, _| wishes.get(name).is_some_and(|wish| wish.on_demand.is_some()));
         upkeep.rolling.retain(|name, _| wishes.contains_key(name));
+        let exists =
+            |id: &ReplicaId| wishes.get(&id.name).is_some_and(|wish| id.replica < self.replicas(&id.name, wish));
+        upkeep.pending.retain(|pending| exists(&pending.id));
         for (name, rolling) in upkeep.rolling.iter_mut().filter(|(_, rolling)| rolling.is_active()) {
             if wishes.get(name).is_some_and(|wish| self.replicas(name, wish) != rolling.replicas) {
                 rolling.step = Step::Ended { why: Some("it has another number of replicas now".to_owned()) };

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use rbee_api::assignment::Engine;
 use rbee_api::{ApiError, Desired, ErrorCode, Phase, ReplicaId, Verb, VerbRequest, WorkerRef, WorkerStatus};
 use serde::{Deserialize, Serialize};
 
-use crate::desired::{DesiredState, Load, REPLICAS_MAX, Wish, Wishes};
+use crate::desired::{DesiredState, Load, Pending, REPLICAS_MAX, Then, Wish, Wishes};
 use crate::fleet::View;
 use crate::rolling::{Rolling, Step};
 
@@ -35,6 +36,11 @@ pub enum Order {
         /// Whether it is drained.
         drain: bool,
     },
+    /// A hive becomes the binary that stands on its machine now.
+    UpgradeHive {
+        /// Which.
+        hive: String,
+    },
     /// Requests wait for a model: whoever serves it on demand is loaded.
     LoadModel {
         /// Its name.
@@ -57,6 +63,11 @@ pub enum Order {
         from: Rolling,
         /// What comes.
         to: Step,
+    },
+    /// A replica has finished what it had, or has had its time: now it is stopped or restarted.
+    Finished {
+        /// Which replica, and what comes.
+        pending: Pending,
     },
     /// A replica is at home at its new place: the old one may go.
     Moved {
@@ -134,6 +145,7 @@ pub fn apply(order: &Order, view: &View, state: &mut DesiredState) -> Result<Ord
             scale(name, *replicas, &view.wishes, state)?
         }
         Order::DrainHive { hive, drain } => (drain_hive(hive, *drain, view, state)?, Vec::new()),
+        Order::UpgradeHive { hive } => (upgrade_hive(hive, view, state)?, Vec::new()),
         Order::LoadModel { model } => (load_model(model, view, state), Vec::new()),
         Order::Unload { name, from, to } => {
             let wish = view.wishes.get(name).filter(|wish| state.load(name, wish) == *from);
@@ -146,6 +158,7 @@ pub fn apply(order: &Order, view: &View, state: &mut DesiredState) -> Result<Ord
             }
             (as_before, Vec::new())
         }
+        Order::Finished { pending } => (finished(pending, view, state), Vec::new()),
         Order::Moved { id, from } => {
             let before = state.upkeep.moves.len();
             state.upkeep.moves.retain(|leaving| leaving.id != *id || leaving.from != *from);
@@ -207,6 +220,10 @@ fn roll(
             format!("worker `{name}` has a fixed socket: no second one can run beside it; restart it plainly");
         return refused(message, "rolling");
     }
+    if wish.spec.pid_file.as_deref().is_some_and(|file| !file.contains("{replica}")) {
+        let message = format!("two replicas of worker `{name}` cannot share its PID file: put `{{replica}}` into it");
+        return refused(message, "rolling");
+    }
     if let Some((other, _)) = view.wishes.iter().find(|(_, other)| other.spec.depends_on.contains(name)) {
         let message =
             format!("`{other}` depends on `{name}` and goes down with each of its replicas; restart it plainly");
@@ -250,6 +267,17 @@ fn drain_hive(hive: &str, drain: bool, view: &View, state: &mut DesiredState) ->
     }
     let drained = &mut state.upkeep.drained_hives;
     Ok(if drain { drained.insert(hive.to_owned()) } else { drained.remove(hive) })
+}
+
+fn upgrade_hive(hive: &str, view: &View, state: &mut DesiredState) -> Result<bool, ApiError> {
+    let Some(record) = view.hives.get(hive).and(state.hives.get_mut(hive)) else {
+        let message = format!("there is no hive `{hive}`{}", suggest(hive, view.hives.keys()));
+        return Err(ApiError::new(ErrorCode::HiveNotFound, message).with_param("name"));
+    };
+    state.counter += 1;
+    record.generation = state.counter;
+    state.upkeep.hive_upgrades.insert(hive.to_owned(), state.counter);
+    Ok(true)
 }
 
 fn load_model(model: &str, view: &View, state: &mut DesiredState) -> bool {
@@ -317,6 +345,24 @@ fn check_request(verb: Verb, request: &VerbRequest) -> Result<(), ApiError> {
     }
 }
 
+fn finished(pending: &Pending, view: &View, state: &mut DesiredState) -> bool {
+    let Pending { id, then } = pending;
+    let Some(wish) = view.wishes.get(&id.name).filter(|_| state.pending(id) == Some(*then)) else { return false };
+    state.forget_pending(id);
+    match then {
+        Then::Stop => drop(state.order(id, wish, Desired::Stopped)),
+        Then::Restart | Then::Clean => state.order_restart(id, *then == Then::Clean),
+    }
+    true
+}
+
+/// Whether a replica serves requests and would lose them if it were told to end: our own engine finishes them, others may
+/// not.
+fn has_to_finish(id: &ReplicaId, wish: &Wish, view: &View) -> bool {
+    let foreign = matches!(wish.spec.engine, Engine::Command { .. }) && wish.model.is_some();
+    foreign && status(id, view).is_some_and(|status| status.phase == Phase::Running)
+}
+
 fn apply_verb(
     verb: Verb,
     request: &VerbRequest,
@@ -325,16 +371,21 @@ fn apply_verb(
     view: &View,
     state: &mut DesiredState,
 ) -> bool {
-    let was_up = state.desired(id, wish) == Desired::Running;
+    // One that is not loaded for want of use is up as far as orders go: a stop keeps requests from loading it.
+    let was_up = !state.is_held_down(id, wish);
     match verb {
+        Verb::Stop if was_up && !request.now && has_to_finish(id, wish, view) => state.order_then(id, Then::Stop),
+        Verb::Restart if was_up && has_to_finish(id, wish, view) => {
+            state.order_then(id, if request.clean { Then::Clean } else { Then::Restart })
+        }
         // To stop at once is to kill.
-        Verb::Stop if request.now => state.order(id, wish, Desired::Killed),
+        Verb::Stop if request.now => state.forget_pending(id) | state.order(id, wish, Desired::Killed),
         // What was killed is down already; killing it again by another name changes nothing.
         Verb::Stop => was_up && state.order(id, wish, Desired::Stopped),
-        Verb::Kill => was_up && state.order(id, wish, Desired::Killed),
+        Verb::Kill => (state.forget_pending(id) || was_up) && state.order(id, wish, Desired::Killed),
         Verb::Start => {
             // Whoever starts it wants it to work.
-            let drained = state.order_drain(id, false);
+            let drained = state.order_drain(id, false) | state.forget_pending(id);
             state.order(id, wish, Desired::Running) || (was_up && start_again(id, view, state, true)) || drained
         }
         Verb::Drain => state.order_drain(id, true),

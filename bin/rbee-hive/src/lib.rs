@@ -11,4 +11,5 @@ pub mod sample;
 pub mod settle;
 pub mod source;
 pub mod state;
+pub mod upgrade;
 pub mod view;

@@ -20,6 +20,9 @@ pub struct Assignment {
     pub generation: u64,
     /// One entry a replica.
     pub workers: Vec<WorkerAssignment>,
+    /// Grows with each `hive upgrade`: a hive that has come to a smaller number becomes the binary that is there now, once.
+    #[serde(default)]
+    pub upgrade_generation: u64,
 }
 
 impl Assignment {
@@ -269,6 +272,20 @@ pub struct Heartbeat {
     pub stopping: bool,
     /// Its workers.
     pub workers: Vec<WorkerStatus>,
+    /// The last upgrade it has come to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<HiveUpgrade>,
+}
+
+/// What came of a `hive upgrade`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HiveUpgrade {
+    /// Its number.
+    pub generation: u64,
+    /// Version of the binary that runs now.
+    pub version: String,
+    /// Why it is still the old one.
+    pub error: Option<String>,
 }
 
 /// Queen's answer to a heartbeat.

@@ -54,6 +54,7 @@ impl World {
                 generation: record.as_ref().map_or(0, |record| record.generation),
                 stopping: false,
                 workers: record.iter().flat_map(|record| &record.workers).filter_map(&status).collect(),
+                upgrade: None,
             };
             self.fleet.heartbeat(self.now, hive, heartbeat).unwrap();
             self.wait(0);
