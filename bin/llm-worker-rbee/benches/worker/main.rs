@@ -1,8 +1,8 @@
 //! What our worker costs beside llama.cpp itself, and what a kept prefix saves. Both in one run, one after the other in
 //! each round, so that whatever else the machine does falls on both.
 //!
-//! The bare loop has a context of the same form as the worker's, one thread as the worker has, and llama.cpp's own greedy
-//! sampler; no server, no text, no clients. The worker is the binary, asked over HTTP by as many streaming clients.
+//! The bare loop has a context of the same form as the worker's and one thread as the worker has; no server, no text, no
+//! clients. The worker is the binary, asked over HTTP by as many streaming clients.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
