@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::desired::{DesiredState, Load, Pending, REPLICAS_MAX, Then, Wish, Wishes};
 use crate::fleet::View;
+use crate::lease::LeaseState;
 use crate::rolling::{Rolling, Step};
 
 /// Something ordered, by hand or by queen's own upkeep.
@@ -360,7 +361,10 @@ fn finished(pending: &Pending, view: &View, state: &mut DesiredState) -> bool {
 /// not.
 fn has_to_finish(id: &ReplicaId, wish: &Wish, view: &View) -> bool {
     let foreign = matches!(wish.spec.engine, Engine::Command { .. }) && wish.model.is_some();
-    foreign && status(id, view).is_some_and(|status| status.phase == Phase::Running)
+    let home = view.desired.placement.get(id).and_then(|home| view.hives.get(home));
+    // Nobody carries out an order at a silent hive: then it cuts nothing either.
+    let heard = home.is_some_and(|hive| hive.lease == LeaseState::Alive);
+    foreign && heard && status(id, view).is_some_and(|status| status.phase == Phase::Running)
 }
 
 fn apply_verb(

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rbee_api::assignment::Engine;
 use rbee_api::{Verb, VerbRequest, WorkerAssignment, WorkerRef};
 
 use super::*;
@@ -21,7 +22,9 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(replicas: u32) -> Self {
-        Self::of(wish(replicas))
+        let mut wish = wish(replicas);
+        wish.spec.engine = Engine::Llm { slots: 1, context: 1, threads: None, deterministic: false, cache_bytes_max: 0 };
+        Self::of(wish)
     }
 
     pub(crate) fn of(wish: Wish) -> Self {

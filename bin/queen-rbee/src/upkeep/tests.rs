@@ -318,7 +318,7 @@ fn one_that_others_need_is_never_idle() {
 /// QUEEN-28
 #[test]
 fn a_command_that_serves_finishes_what_it_has_before_it_is_stopped_or_restarted() {
-    let mut kept = Kept::new(World::new(1));
+    let mut kept = Kept::new(World::of(wish(1)));
     kept.world.say("a", running(1));
     kept.busy(place("a", 0), 1);
     let stop = kept.world.order(Verb::Stop);
