@@ -83,7 +83,8 @@ fn upgrades_in_place(home: &Home, folder: &Path, words: &[&str], before: &Value)
     // What is no hive takes nobody's place.
     let runs_now = runs(hive);
     for (from, why) in [
-        (binary("queen-rbee"), "is queen-rbee, not rbee-hive"),
+        // Ours, but another: it says so itself, or stumbles over the arguments of a hive.
+        (binary("queen-rbee"), if words.is_empty() { "unexpected argument" } else { "is queen-rbee, not rbee-hive" }),
         (binary("rbee-keeper"), "does not pass its self-check"),
         (home.path().join("rbee.toml"), "is not executable"),
     ] {

@@ -8,6 +8,8 @@
 //!
 //! Killed at any point, she leaves hives and workers running; the next queen goes on from the store.
 
+mod error;
+
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -17,7 +19,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use daemon_lifecycle::{OwnRecord, Supervisor, SupervisorError};
 use rbee_runtime::config::Config;
-use rbee_runtime::dirs::{Dirs, DirsError};
+use rbee_runtime::dirs::Dirs;
 use rbee_runtime::http::{AllowedHosts, Door, finish, serve_until_closed};
 use rbee_runtime::notify;
 use rbee_runtime::shutdown::Shutdown;
@@ -25,18 +27,20 @@ use rbee_runtime::token::Token;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use error::QueenError;
+
 use crate::activity::Activity;
 use crate::api::{self, About, Api};
 use crate::fleet::{Fleet, Now};
-use crate::gateway::{self, Gateway, KeyError, Keys, Limits, UsageBook};
+use crate::gateway::{self, Gateway, Keys, Limits, UsageBook};
 use crate::hives::{self, LocalHive};
 use crate::lease::Terms;
-use crate::lock::{LifeLock, LifeLockError};
+use crate::lock::LifeLock;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::reload::{Reloads, wishes};
 use crate::stopping::Stopping;
-use crate::store::{Opened, Store, StoreError};
+use crate::store::{Opened, Store};
 use crate::upgrade::{Holdings, Inherited, Old, Outcome, Predecessor, Relaunch, Upgrader, lock_file};
 use crate::upkeep;
 
@@ -66,74 +70,6 @@ pub struct Setup {
     pub relaunch: Option<Relaunch>,
     /// The queen whose place she takes.
     pub predecessor: Option<Predecessor>,
-}
-
-/// Why queen cannot live, or did not end well.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum QueenError {
-    /// The folders cannot be made.
-    #[error("cannot make queen's folders")]
-    Dirs {
-        /// Why.
-        #[source]
-        source: DirsError,
-    },
-    /// Another queen lives here.
-    #[error("cannot take queen's lock")]
-    Lock {
-        /// Why.
-        #[source]
-        source: LifeLockError,
-    },
-    /// The store cannot be used.
-    #[error("cannot use queen's store")]
-    Store {
-        /// Why.
-        #[source]
-        source: StoreError,
-    },
-    /// The hive of this machine cannot be supervised.
-    #[error("cannot supervise the hive of this machine")]
-    Hive {
-        /// Why.
-        #[source]
-        source: SupervisorError,
-    },
-    /// SIGHUP cannot be listened for.
-    #[error("cannot listen for signals")]
-    Signals {
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The HTTP client cannot be made.
-    #[error("cannot make an HTTP client")]
-    Client {
-        /// Why.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// The place of another queen cannot be taken, or was lost.
-    #[error("the handover failed: {reason}")]
-    Handover {
-        /// Why.
-        reason: String,
-    },
-    /// An API key cannot be used.
-    #[error("cannot use the API keys")]
-    Keys {
-        /// Why.
-        #[source]
-        source: KeyError,
-    },
-    /// The server ended by itself.
-    #[error("cannot serve")]
-    Serve {
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
 }
 
 /// Lives until `setup.shutdown` says otherwise, someone asks her to end, or another process is queen.

@@ -53,7 +53,7 @@ enum Message {
 /// Whether this is the queen, as upgrades have it.
 enum Mode {
     /// She decides; with what is in the store, where that was somebody else's meanwhile.
-    Decides(Option<DesiredState>),
+    Decides(Option<Box<DesiredState>>),
     /// Somebody else may: nothing changes, and what comes waits.
     Frozen,
     /// Somebody else does.
@@ -141,7 +141,7 @@ impl Registry {
 
     /// All goes on, and what waited is taken in. With `state`: from there, since somebody else had the store meanwhile.
     pub async fn thaw(&self, state: Option<DesiredState>) {
-        self.switch(Mode::Decides(state)).await;
+        self.switch(Mode::Decides(state.map(Box::new))).await;
     }
 
     /// Somebody else is queen: what waits is sent there. What is known stays, for answers that are still being written.
@@ -230,7 +230,7 @@ impl Owner {
         if let Mode::Decides(state) = &mut mode
             && let Some(state) = state.take()
         {
-            self.fleet.accept(Arc::new(state));
+            self.fleet.accept(Arc::from(state));
         }
         let decides = matches!(mode, Mode::Decides(_));
         self.mode = mode;

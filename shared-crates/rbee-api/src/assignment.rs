@@ -191,6 +191,11 @@ impl Default for LogSpec {
     }
 }
 
+/// What orders say that were kept by a release before there was a choice.
+const fn cache_bytes_max() -> u64 {
+    512 << 20
+}
+
 /// What a worker runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
@@ -205,6 +210,9 @@ pub enum Engine {
         threads: Option<u32>,
         /// Batch-invariant numbers.
         deterministic: bool,
+        /// Most that is kept on disk over restarts.
+        #[serde(default = "cache_bytes_max")]
+        cache_bytes_max: u64,
     },
     /// Any other command; `{port} {model_path} {name} {replica} {run_dir}` are filled in by the hive.
     Command {
@@ -304,7 +312,7 @@ mod tests {
     use super::*;
 
     fn assignment(fleet: &str, generation: u64) -> Assignment {
-        Assignment { fleet_id: fleet.into(), generation, workers: Vec::new() }
+        Assignment { fleet_id: fleet.into(), generation, workers: Vec::new(), upgrade_generation: 0 }
     }
 
     #[test]
