@@ -4,6 +4,7 @@ pub mod api;
 pub mod link;
 pub mod orders;
 pub mod pool;
+pub mod ports;
 pub mod reconcile;
 mod reload;
 pub mod run;

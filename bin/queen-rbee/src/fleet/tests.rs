@@ -23,7 +23,8 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(replicas: u32) -> Self {
         let mut wish = wish(replicas);
-        wish.spec.engine = Engine::Llm { slots: 1, context: 1, threads: None, deterministic: false, cache_bytes_max: 0 };
+        wish.spec.engine =
+            Engine::Llm { slots: 1, context: 1, threads: None, deterministic: false, cache_bytes_max: 0 };
         Self::of(wish)
     }
 
