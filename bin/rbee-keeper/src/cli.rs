@@ -423,6 +423,7 @@ mod tests {
               --json                Print one JSON document on stdout
           -q, --quiet               Print results and errors only
           -v, --verbose...          Tell more; twice for even more
+              --no-recover          Do not start a queen that crashed [env: RBEE_NO_RECOVER]
               --no-color            No colours [env: NO_COLOR]
               --timeout <DURATION>  Give up waiting after this time, such as 30s (exit code 75)
 

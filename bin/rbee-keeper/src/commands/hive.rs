@@ -1,4 +1,4 @@
-//! `hive list | status | drain | undrain | reload`.
+//! `hive list | status | drain | undrain | upgrade | reload`.
 
 use rbee_api::{DrainRequest, FleetStatus};
 use rbee_runtime::config::Config;

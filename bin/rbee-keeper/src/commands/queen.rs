@@ -1,4 +1,4 @@
-//! `queen start | stop | restart | kill | status | logs`: this machine's orchestrator.
+//! `queen start | stop | restart | kill | status | upgrade | reload | logs`: this machine's orchestrator.
 
 use std::io;
 
