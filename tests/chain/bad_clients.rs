@@ -28,7 +28,11 @@ fn connect(chain: &MockChain) -> TcpStream {
 
 /// A streaming request of so many tokens; `pace` as the mock's.
 fn request(tokens: usize, pace: &str) -> Vec<u8> {
-    let body = json!({"model": NAME, "stream": true, "max_tokens": tokens, "user": pace, "messages": []}).to_string();
+    request_of(NAME, tokens, pace)
+}
+
+fn request_of(model: &str, tokens: usize, pace: &str) -> Vec<u8> {
+    let body = json!({"model": model, "stream": true, "max_tokens": tokens, "user": pace, "messages": []}).to_string();
     let head =
         "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\nconnection: close";
     format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
@@ -162,13 +166,21 @@ fn in_flight(chain: &MockChain) -> u64 {
 /// BAD-05
 #[test]
 fn a_worker_that_sends_garbage_ends_in_an_error_event() {
-    // As our engine, whose lines queen reads, and as somebody else's, whose she does not.
-    let chain = MockChain::up("", "env = { MOCK_MANNER = \"garbage\" }\n");
+    // As our engine, whose lines queen reads; and as somebody else's, whose she does not.
+    let mock = rbee_tests::home::binary("mock-worker").display().to_string();
+    let foreign = format!(
+        "env = {{ MOCK_MANNER = \"garbage\" }}\n\n[model.foreign]\nsource = \"file:{mock}\"\n\n[worker.foreign]\nmodel = \"foreign\"\n\
+         command = [\"{mock}\", \"--listen\", \"127.0.0.1:{{port}}\", \"--model-name\", \"foreign\"]\n\
+         env = {{ MOCK_MANNER = \"garbage\" }}\nready = \"tcp\"\n"
+    );
+    let chain = MockChain::up("", &foreign);
     let queen = chain.queen_pid();
-    let mut stream = connect(&chain);
-    stream.write_all(&request(8, "")).unwrap();
-    let said = rest_of(&mut stream);
-    assert!(said.contains("\"error\"") && !said.contains("[DONE]"), "{said}");
+    for model in [NAME, "foreign"] {
+        let mut stream = connect(&chain);
+        stream.write_all(&request_of(model, 8, "")).unwrap();
+        let said = rest_of(&mut stream);
+        assert!(said.contains("\"error\"") && !said.contains("[DONE]"), "{model}: {said}");
+    }
     assert!(processes::is_alive(queen));
     assert_eq!(chain.queen_pid(), queen);
     chain.down();

@@ -1,4 +1,4 @@
-//! Bad requests through the real gateway to the real engine: GATE-01, GATE-02, GATE-09, QUEEN-07, WORK-08.
+//! Bad requests through the real gateway to the real engine: GATE-01, GATE-02, GATE-09, QUEEN-07, WORK-08, BAD-06.
 
 use std::path::Path;
 
@@ -71,6 +71,14 @@ fn what_the_engine_refuses_reaches_the_client_and_the_next_request_is_answered()
     assert_error(&client.post_json(CHAT, &client.chat_body("x", -5)), 400, "invalid_parameter");
     let long = client.chat_body(&"word ".repeat(1000), 8);
     assert_error(&client.post_json(CHAT, &long), 400, "context_length_exceeded");
+    // Five megabytes: tokenized, refused, and nobody waits for it.
+    let novel = client.chat_body(&"a bee, ".repeat(750_000), 8);
+    let (meanwhile, refused) = std::thread::scope(|scope| {
+        let refused = scope.spawn(|| client.post_json(CHAT, &novel));
+        (client.chat("Hi", 4), refused.join().unwrap())
+    });
+    assert_error(&refused, 400, "context_length_exceeded");
+    assert!(meanwhile.is_ok(), "{meanwhile:?}");
     let mut other = client.chat_body("x", 8);
     other["model"] = "gpt-unknown".into();
     let answer = client.post_json(CHAT, &other);

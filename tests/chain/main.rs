@@ -5,6 +5,7 @@ mod alone;
 mod bad_clients;
 mod foreign;
 mod gateway;
+mod hive_upgrade;
 mod identity;
 mod mixed;
 mod reasons;

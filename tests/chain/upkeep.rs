@@ -33,7 +33,7 @@ fn foreign(keys: &str) -> Home {
 fn config(home: &Home, keys: &str) -> String {
     let (model, mock) = (home.path().join("m.gguf"), binary("mock-worker"));
     format!(
-        "[model.m]\nsource = \"file:{}\"\n\n[worker.m]\nmodel = \"m\"\nready = \"http:/health\"\n\
+        "[model.m]\nsource = \"file:{}\"\n\n[worker.m]\nmodel = \"m\"\nready = \"tcp\"\n\
          command = [\"{}\", \"--listen\", \"127.0.0.1:{{port}}\", \"--model-name\", \"m\"]\n{keys}\n",
         model.display(),
         mock.display()

@@ -10,6 +10,8 @@ use crate::home::{Home, binaries, binary};
 
 /// The engine's program that a hive finds beside itself.
 const ENGINE: &str = "llm-worker-rbee";
+/// Answers at once, of one replica: as many as a config may say.
+pub const SLOTS: usize = 256;
 /// The model's name.
 pub const NAME: &str = "mock";
 
@@ -40,7 +42,7 @@ impl MockChain {
         let model = home.path().join("mock.gguf");
         fs::write(&model, "no model").unwrap();
         let rest = format!(
-            "[model.{NAME}]\nsource = \"file:{}\"\n\n[worker.{NAME}]\nmodel = \"{NAME}\"\nslots = 64\n{worker_keys}",
+            "[model.{NAME}]\nsource = \"file:{}\"\n\n[worker.{NAME}]\nmodel = \"{NAME}\"\nslots = {SLOTS}\n{worker_keys}",
             model.display()
         );
         home.write_config_with(queen_keys, &rest);

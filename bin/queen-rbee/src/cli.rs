@@ -30,6 +30,8 @@ pub struct Cli {
 enum Command {
     /// Run in the foreground (the default)
     Run(Run),
+    /// Say who this is and whether it could run here, and end: asked before an upgrade
+    SelfCheck(Run),
 }
 
 /// How to run.
@@ -50,13 +52,19 @@ pub struct Run {
 }
 
 impl Cli {
+    /// Whether only the self-check is asked for.
+    #[must_use]
+    pub const fn is_self_check(&self) -> bool {
+        matches!(self.command, Some(Command::SelfCheck(_)))
+    }
+
     /// What to do, wherever the options stand.
     #[must_use]
     pub fn into_run(self) -> Run {
         let outer = self.run;
         match self.command {
             None => outer,
-            Some(Command::Run(inner)) => Run {
+            Some(Command::Run(inner) | Command::SelfCheck(inner)) => Run {
                 config: inner.config.or(outer.config),
                 listen: inner.listen.or(outer.listen),
                 verbose: inner.verbose.max(outer.verbose),

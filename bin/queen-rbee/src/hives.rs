@@ -1,9 +1,12 @@
 //! This machine's hive: queen's supervisor starts it, restarts it when it dies, adopts it when queen herself has died.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use daemon_lifecycle::{DaemonManager, DaemonStatus, StopMode, Supervisor, SupervisorError, UnitSpec, UnitStatus};
+use daemon_lifecycle::{
+    DaemonManager, DaemonStatus, StopMode, Supervisor, SupervisorConfig, SupervisorError, UnitSpec, UnitStatus,
+};
 use rbee_api::{ControlClient, HiveStatus, Phase, ShutdownRequest};
 use rbee_runtime::config::Config;
 use rbee_runtime::token::Token;
@@ -54,7 +57,9 @@ fn arguments(pid: u32) -> Option<Vec<String>> {
 #[derive(Debug, Clone)]
 pub struct LocalHive {
     name: String,
-    supervisor: Supervisor,
+    unit: UnitSpec,
+    /// Another one after an upgrade that failed.
+    supervisor: Arc<RwLock<Supervisor>>,
 }
 
 impl LocalHive {
@@ -65,11 +70,34 @@ impl LocalHive {
     /// says so.
     pub async fn start(supervisor: Supervisor, unit: UnitSpec) -> Result<Self, SupervisorError> {
         let name = unit.name.clone();
-        supervisor.apply(vec![unit]).await?;
+        supervisor.apply(vec![unit.clone()]).await?;
         supervisor.start(&name).await?;
-        let hive = Self { name, supervisor };
+        let hive = Self { name, unit, supervisor: Arc::new(RwLock::new(supervisor)) };
         tokio::spawn(hive.clone().log_phases());
         Ok(hive)
+    }
+
+    /// Takes the hive over again, that was left to another queen.
+    ///
+    /// # Errors
+    /// As [`Supervisor::open`] and [`LocalHive::start`].
+    pub async fn reopen(&self, config: SupervisorConfig) -> Result<(), SupervisorError> {
+        let supervisor = Supervisor::open(config).await?;
+        supervisor.apply(vec![self.unit.clone()]).await?;
+        supervisor.start(&self.name).await?;
+        *self.supervisor.write().unwrap_or_else(PoisonError::into_inner) = supervisor;
+        tokio::spawn(self.clone().log_phases());
+        Ok(())
+    }
+
+    /// The program that it is started from.
+    #[must_use]
+    pub fn program(&self) -> PathBuf {
+        self.unit.launch.program.clone()
+    }
+
+    fn supervisor(&self) -> Supervisor {
+        self.supervisor.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where a hive was adopted: waits for its first word, so that what is said of it is true from the start. Bounded.
@@ -89,7 +117,7 @@ impl LocalHive {
     /// # Errors
     /// As [`Supervisor::shutdown`].
     pub async fn stop(&self) -> Result<(), SupervisorError> {
-        self.supervisor.shutdown(StopMode::Graceful).await
+        self.supervisor().shutdown(StopMode::Graceful).await
     }
 
     /// The same without patience. A hive is never simply killed: its workers would live on.
@@ -107,7 +135,7 @@ impl LocalHive {
                 tracing::debug!(hive = self.name, error, "the hive cannot be told to hurry");
             }
         }
-        self.supervisor.shutdown(StopMode::Within { timeout_ms: HURRY_TIMEOUT_MS }).await
+        self.supervisor().shutdown(StopMode::Within { timeout_ms: HURRY_TIMEOUT_MS }).await
     }
 
     /// Leaves the hive running for the next queen.
@@ -115,7 +143,13 @@ impl LocalHive {
     /// # Errors
     /// As [`Supervisor::detach`].
     pub async fn detach(&self) -> Result<(), SupervisorError> {
-        self.supervisor.detach().await
+        self.supervisor().detach().await
+    }
+
+    /// Where its API is.
+    #[must_use]
+    pub fn url(&self) -> Option<String> {
+        self.unit()?.listen.map(|addr| format!("http://{addr}"))
     }
 
     /// Adds what the supervisor knows to what heartbeats say.
@@ -126,12 +160,12 @@ impl LocalHive {
     }
 
     fn unit(&self) -> Option<Arc<UnitStatus>> {
-        self.supervisor.snapshot().get(&self.name).cloned()
+        self.supervisor().snapshot().get(&self.name).cloned()
     }
 
     /// A line in the log for each phase the hive goes through.
     async fn log_phases(self) {
-        let mut snapshots = self.supervisor.subscribe();
+        let mut snapshots = self.supervisor().subscribe();
         let mut last = None;
         loop {
             let unit = snapshots.borrow_and_update().get(&self.name).cloned();

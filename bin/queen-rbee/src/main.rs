@@ -5,14 +5,19 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use daemon_lifecycle::is_successor;
 use queen_rbee::cli::{Cli, Run};
 use queen_rbee::lock::LifeLockError;
 use queen_rbee::queen::{QueenError, Setup, live};
+use queen_rbee::store::Store;
+use queen_rbee::upgrade::{Predecessor, Relaunch};
+use rbee_runtime::binaries;
 use rbee_runtime::config::{ConfigError, Overrides, Settings};
 use rbee_runtime::dirs::{Dirs, DirsError};
 use rbee_runtime::env::Env;
 use rbee_runtime::listen::{self, ListenError};
 use rbee_runtime::logging;
+use rbee_runtime::self_check::SelfCheck;
 use rbee_runtime::shutdown::Shutdown;
 use rbee_runtime::token::{Token, TokenError};
 
@@ -21,8 +26,11 @@ const EX_TEMPFAIL: u8 = 75;
 const EX_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
-    let run = match Cli::try_parse() {
-        Ok(cli) => cli.into_run(),
+    let (run, is_self_check) = match Cli::try_parse() {
+        Ok(cli) => {
+            let is_self_check = cli.is_self_check();
+            (cli.into_run(), is_self_check)
+        }
         Err(error) => {
             let usage = error.use_stderr();
             // Nobody is left to tell when even this cannot be written.
@@ -31,6 +39,15 @@ fn main() -> ExitCode {
         }
     };
     let env = Env::read();
+    if is_self_check {
+        return match self_check(run, &env) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let _ = report(&error);
+                ExitCode::from(exit_code(&error))
+            }
+        };
+    }
     let options = logging::Options {
         default_filter: logging::filter_for("info", run.verbose.saturating_mul(2)),
         rust_log: env.rust_log.clone(),
@@ -51,6 +68,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether this binary could be queen here, without touching anything; a line of JSON says who it is.
+fn self_check(run: Run, env: &Env) -> anyhow::Result<()> {
+    let dirs = Dirs::from_env(env)?;
+    let flags = Overrides { config: run.config, ..Overrides::default() };
+    Settings::resolve(&flags, env, dirs.config_file()).load()?;
+    Store::check(&dirs.queen_store_file())?;
+    let said = serde_json::to_string(&SelfCheck::of(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")))?;
+    writeln!(std::io::stdout(), "{said}").context("cannot write")
+}
+
 #[tokio::main]
 async fn start(run: Run, env: &Env) -> anyhow::Result<()> {
     let dirs = Dirs::from_env(env)?;
@@ -61,9 +88,31 @@ async fn start(run: Run, env: &Env) -> anyhow::Result<()> {
     }
     dirs.create()?;
     let token = Token::find_or_create(env.rbee_token.as_deref(), &dirs.token_file())?;
-    let listener = listen::listener(run.listen.unwrap_or(loaded.config.queen.listen), true)?;
+    let pid_file = dirs.queen_pid_file();
+    let (listener, predecessor) = match env.handover.as_deref().filter(|word| is_successor(word)) {
+        Some(word) => {
+            let (listener, line) = listen::from_predecessor()?;
+            (listener, Some(Predecessor::new(line, word, pid_file.clone())))
+        }
+        None => (listen::listener(run.listen.unwrap_or(loaded.config.queen.listen), true)?, None),
+    };
+    let relaunch = Relaunch {
+        program: binaries::own_program().context("cannot tell which program this is")?,
+        args: std::env::args_os().skip(1).collect(),
+        pid_file,
+    };
     let shutdown = Shutdown::on_signals().context("cannot listen for signals")?;
-    live(Setup { config: loaded.config, config_file: loaded.path, dirs, token, listener, shutdown }).await?;
+    let setup = Setup {
+        config: loaded.config,
+        config_file: loaded.path,
+        dirs,
+        token,
+        listener,
+        shutdown,
+        relaunch: Some(relaunch),
+        predecessor,
+    };
+    live(setup).await?;
     Ok(())
 }
 
@@ -95,7 +144,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         || find::<DirsError>(error).is_some()
         || find::<TokenError>(error).is_some()
         || find::<ListenError>(error).is_some()
-        || matches!(find(error), Some(QueenError::Store { .. } | QueenError::Lock { .. }));
+        || matches!(find(error), Some(QueenError::Store { .. } | QueenError::Lock { .. } | QueenError::Keys { .. }));
     match (try_again, configuration) {
         (true, _) => EX_TEMPFAIL,
         (false, true) => EX_CONFIG,

@@ -1,11 +1,14 @@
 //! What a verb changes in desired state, and which replicas its answer is about. Pure.
 
+mod upkeep;
+
 use std::collections::BTreeSet;
 
 use rbee_api::{ApiError, Desired, ErrorCode, Phase, ReplicaId, Verb, VerbRequest, WorkerRef, WorkerStatus};
 use serde::{Deserialize, Serialize};
 
-use crate::desired::{DesiredState, Load, REPLICAS_MAX, Wish, Wishes};
+use self::upkeep::{drain_hive, finished, has_to_finish, load_model, roll, upgrade_hive};
+use crate::desired::{DesiredState, Load, Pending, REPLICAS_MAX, Then, Wish, Wishes};
 use crate::fleet::View;
 use crate::rolling::{Rolling, Step};
 
@@ -35,6 +38,11 @@ pub enum Order {
         /// Whether it is drained.
         drain: bool,
     },
+    /// A hive becomes the binary that stands on its machine now.
+    UpgradeHive {
+        /// Which.
+        hive: String,
+    },
     /// Requests wait for a model: whoever serves it on demand is loaded.
     LoadModel {
         /// Its name.
@@ -57,6 +65,11 @@ pub enum Order {
         from: Rolling,
         /// What comes.
         to: Step,
+    },
+    /// A replica has finished what it had, or has had its time: now it is stopped or restarted.
+    Finished {
+        /// Which replica, and what comes.
+        pending: Pending,
     },
     /// A replica is at home at its new place: the old one may go.
     Moved {
@@ -134,6 +147,7 @@ pub fn apply(order: &Order, view: &View, state: &mut DesiredState) -> Result<Ord
             scale(name, *replicas, &view.wishes, state)?
         }
         Order::DrainHive { hive, drain } => (drain_hive(hive, *drain, view, state)?, Vec::new()),
+        Order::UpgradeHive { hive } => (upgrade_hive(hive, view, state)?, Vec::new()),
         Order::LoadModel { model } => (load_model(model, view, state), Vec::new()),
         Order::Unload { name, from, to } => {
             let wish = view.wishes.get(name).filter(|wish| state.load(name, wish) == *from);
@@ -146,6 +160,7 @@ pub fn apply(order: &Order, view: &View, state: &mut DesiredState) -> Result<Ord
             }
             (as_before, Vec::new())
         }
+        Order::Finished { pending } => (finished(pending, view, state), Vec::new()),
         Order::Moved { id, from } => {
             let before = state.upkeep.moves.len();
             state.upkeep.moves.retain(|leaving| leaving.id != *id || leaving.from != *from);
@@ -185,91 +200,6 @@ fn verb_on(
         Verb::Drain | Verb::Undrain => Goal::AsItIs,
     };
     Ok((changed, ids.into_iter().map(|id| (id, goal)).collect()))
-}
-
-/// Begins a rolling restart. Nothing of it where the worker is not loaded: its next start is a new one anyway.
-fn roll(
-    target: &WorkerRef,
-    clean: bool,
-    view: &View,
-    state: &mut DesiredState,
-) -> Result<(Option<Awaited>, Goals), ApiError> {
-    let name = &target.name;
-    let wish = wish(&view.wishes, name)?;
-    matching(target, wish, view)?;
-    let refused = |message: String, param: &str| Err(ApiError::new(ErrorCode::Conflict, message).with_param(param));
-    if target.replica.is_some() || target.hive.is_some() {
-        let message = format!("a rolling restart is one of all replicas: write `{name}`");
-        return Err(ApiError::new(ErrorCode::InvalidParameter, message).with_param("rolling"));
-    }
-    if wish.spec.listen.as_deref().is_some_and(|listen| !listen.contains("{port}") && !listen.ends_with(":0")) {
-        let message =
-            format!("worker `{name}` has a fixed socket: no second one can run beside it; restart it plainly");
-        return refused(message, "rolling");
-    }
-    if let Some((other, _)) = view.wishes.iter().find(|(_, other)| other.spec.depends_on.contains(name)) {
-        let message =
-            format!("`{other}` depends on `{name}` and goes down with each of its replicas; restart it plainly");
-        return refused(message, "rolling");
-    }
-    let replicas = state.replicas(name, wish);
-    if replicas >= REPLICAS_MAX {
-        return refused(format!("worker `{name}` has no place for one replica more"), "rolling");
-    }
-    if state.load(name, wish) == Load::Unloaded {
-        return Ok((None, Vec::new()));
-    }
-    let ids = (0..replicas).map(|replica| ReplicaId { name: name.clone(), replica });
-    let running: Vec<ReplicaId> = ids.filter(|id| state.desired(id, wish) == Desired::Running).collect();
-    if running.is_empty() {
-        return refused(format!("worker `{name}` is stopped; `rbee-keeper worker start {name}` starts it"), "rolling");
-    }
-    if let Some(rolling) = state.rolling(name) {
-        let stuck =
-            matches!(rolling.step, Step::Restart(replica) if is_down(&ReplicaId { name: name.clone(), replica }, view));
-        if !stuck {
-            return refused(format!("a rolling restart goes on already: {}", rolling.waits_for(name)), "rolling");
-        }
-    }
-    state.counter += 1;
-    let number = state.counter;
-    state.upkeep.rolling.insert(name.clone(), Rolling::new(number, replicas, clean));
-    let mut goals: Goals = running.into_iter().map(|id| (id, Goal::Up)).collect();
-    goals.push((ReplicaId { name: name.clone(), replica: replicas }, Goal::Gone));
-    Ok((Some(Awaited { name: name.clone(), number }), goals))
-}
-
-fn is_down(id: &ReplicaId, view: &View) -> bool {
-    status(id, view).is_some_and(|status| matches!(status.phase, Phase::Failed | Phase::Unavailable))
-}
-
-fn drain_hive(hive: &str, drain: bool, view: &View, state: &mut DesiredState) -> Result<bool, ApiError> {
-    if !view.hives.contains_key(hive) {
-        let message = format!("there is no hive `{hive}`{}", suggest(hive, view.hives.keys()));
-        return Err(ApiError::new(ErrorCode::HiveNotFound, message).with_param("name"));
-    }
-    let drained = &mut state.upkeep.drained_hives;
-    Ok(if drain { drained.insert(hive.to_owned()) } else { drained.remove(hive) })
-}
-
-fn load_model(model: &str, view: &View, state: &mut DesiredState) -> bool {
-    let mut changed = false;
-    for (name, wish) in view.wishes.iter() {
-        if wish.model.as_ref().is_some_and(|serves| serves.name == model) {
-            changed |= state.set_load(name, wish, Load::Loaded);
-            // What it needs may be loaded on demand, too.
-            changed |= state.load(name, wish) == Load::Loaded && load_needed(name, &view.wishes, state);
-        }
-    }
-    changed
-}
-
-fn load_needed(name: &str, wishes: &Wishes, state: &mut DesiredState) -> bool {
-    let needed = needed(name, wishes);
-    needed
-        .into_iter()
-        .filter_map(|name| Some((name, wishes.get(name)?)))
-        .fold(false, |changed, (name, wish)| state.set_load(name, wish, Load::Loaded) || changed)
 }
 
 /// Whom a worker needs, and whom they need.
@@ -325,16 +255,21 @@ fn apply_verb(
     view: &View,
     state: &mut DesiredState,
 ) -> bool {
-    let was_up = state.desired(id, wish) == Desired::Running;
+    // One that is not loaded for want of use is up as far as orders go: a stop keeps requests from loading it.
+    let was_up = !state.is_held_down(id, wish);
     match verb {
+        Verb::Stop if was_up && !request.now && has_to_finish(id, wish, view) => state.order_then(id, Then::Stop),
+        Verb::Restart if was_up && has_to_finish(id, wish, view) => {
+            state.order_then(id, if request.clean { Then::Clean } else { Then::Restart })
+        }
         // To stop at once is to kill.
-        Verb::Stop if request.now => state.order(id, wish, Desired::Killed),
+        Verb::Stop if request.now => state.forget_pending(id) | state.order(id, wish, Desired::Killed),
         // What was killed is down already; killing it again by another name changes nothing.
         Verb::Stop => was_up && state.order(id, wish, Desired::Stopped),
-        Verb::Kill => was_up && state.order(id, wish, Desired::Killed),
+        Verb::Kill => (state.forget_pending(id) || was_up) && state.order(id, wish, Desired::Killed),
         Verb::Start => {
             // Whoever starts it wants it to work.
-            let drained = state.order_drain(id, false);
+            let drained = state.order_drain(id, false) | state.forget_pending(id);
             state.order(id, wish, Desired::Running) || (was_up && start_again(id, view, state, true)) || drained
         }
         Verb::Drain => state.order_drain(id, true),

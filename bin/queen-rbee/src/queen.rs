@@ -8,33 +8,41 @@
 //!
 //! Killed at any point, she leaves hives and workers running; the next queen goes on from the store.
 
+mod error;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use daemon_lifecycle::{Supervisor, SupervisorError};
+use daemon_lifecycle::{OwnRecord, Supervisor, SupervisorError};
 use rbee_runtime::config::Config;
-use rbee_runtime::dirs::{Dirs, DirsError};
-use rbee_runtime::http::{AllowedHosts, finish, require_token, serve};
+use rbee_runtime::dirs::Dirs;
+use rbee_runtime::http::{AllowedHosts, Door, finish, serve_until_closed};
 use rbee_runtime::notify;
 use rbee_runtime::shutdown::Shutdown;
 use rbee_runtime::token::Token;
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+pub use error::QueenError;
 
 use crate::activity::Activity;
 use crate::api::{self, About, Api};
-use crate::desired::{OnDemand, Wish, Wishes};
 use crate::fleet::{Fleet, Now};
-use crate::gateway::{self, Gateway, Limits};
+use crate::gateway::{self, Gateway, Keys, Limits, UsageBook};
 use crate::hives::{self, LocalHive};
 use crate::lease::Terms;
-use crate::lock::{LifeLock, LifeLockError};
+use crate::lock::LifeLock;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::reload::{Reloads, wishes};
 use crate::stopping::Stopping;
-use crate::store::{Opened, Store, StoreError};
+use crate::store::{Opened, Store};
+use crate::upgrade::{Holdings, Inherited, Old, Outcome, Predecessor, Relaunch, Upgrader, lock_file};
+use crate::upkeep;
 
 /// How long a worker's machine may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -58,64 +66,34 @@ pub struct Setup {
     pub listener: TcpListener,
     /// What ends her.
     pub shutdown: Shutdown,
+    /// How another one like her is started; without it she cannot be upgraded.
+    pub relaunch: Option<Relaunch>,
+    /// The queen whose place she takes.
+    pub predecessor: Option<Predecessor>,
 }
 
-/// Why queen cannot live, or did not end well.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum QueenError {
-    /// The folders cannot be made.
-    #[error("cannot make queen's folders")]
-    Dirs {
-        /// Why.
-        #[source]
-        source: DirsError,
-    },
-    /// Another queen lives here.
-    #[error("cannot take queen's lock")]
-    Lock {
-        /// Why.
-        #[source]
-        source: LifeLockError,
-    },
-    /// The store cannot be used.
-    #[error("cannot use queen's store")]
-    Store {
-        /// Why.
-        #[source]
-        source: StoreError,
-    },
-    /// The hive of this machine cannot be supervised.
-    #[error("cannot supervise the hive of this machine")]
-    Hive {
-        /// Why.
-        #[source]
-        source: SupervisorError,
-    },
-    /// The HTTP client cannot be made.
-    #[error("cannot make an HTTP client")]
-    Client {
-        /// Why.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// The server ended by itself.
-    #[error("cannot serve")]
-    Serve {
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-}
-
-/// Lives until `setup.shutdown` says otherwise, or someone asks her to end.
+/// Lives until `setup.shutdown` says otherwise, someone asks her to end, or another process is queen.
 ///
 /// # Errors
 /// See [`QueenError`].
-pub async fn live(setup: Setup) -> Result<(), QueenError> {
-    let Setup { config, config_file, dirs, token, listener, shutdown } = setup;
+pub async fn live(mut setup: Setup) -> Result<(), QueenError> {
+    let mut predecessor = setup.predecessor.take();
+    let lived = live_after(setup, &mut predecessor).await;
+    // Still there: she never came to be queen.
+    if let (Err(error), Some(predecessor)) = (&lived, &mut predecessor) {
+        predecessor.refuse(error).await;
+    }
+    lived
+}
+
+async fn live_after(setup: Setup, predecessor: &mut Option<Predecessor>) -> Result<(), QueenError> {
+    let Setup { config, config_file, dirs, token, listener, shutdown, relaunch, .. } = setup;
     let addr = listener.local_addr().map_err(|source| QueenError::Serve { source })?;
     dirs.create().map_err(|source| QueenError::Dirs { source })?;
+    let inherited = match predecessor {
+        Some(predecessor) => predecessor.inherit(&shutdown).await.map_err(|reason| QueenError::Handover { reason })?,
+        None => Inherited::default(),
+    };
     let lock = LifeLock::take(&lock_file(&dirs)).map_err(|source| QueenError::Lock { source })?;
     let Opened { store, state, restarts, .. } =
         Store::open(&dirs.queen_store_file()).map_err(|source| QueenError::Store { source })?;
@@ -125,6 +103,10 @@ pub async fn live(setup: Setup) -> Result<(), QueenError> {
     let fleet = Fleet::new(wishes(&config), state, terms, Now::read());
     let lease_ttl_ms = u64::try_from(terms.ttl.as_millis()).unwrap_or(u64::MAX);
     let registry = Registry::start(fleet, store.clone(), lease_ttl_ms);
+    for (hive, heartbeat) in inherited.estate.heartbeats {
+        // One that is refused is heard of again, and refused again.
+        let _ = registry.heartbeat(&hive, heartbeat).await;
+    }
     let url = url_of(addr);
     let parts = Parts {
         http: http_client().map_err(|source| QueenError::Client { source })?,
@@ -137,7 +119,11 @@ pub async fn live(setup: Setup) -> Result<(), QueenError> {
     };
     let local_hive = match supervisor {
         Some(supervisor) => {
-            let unit = hive_lifecycle::unit(&config, config_file.as_deref(), &url);
+            let mut unit = hive_lifecycle::unit(&config, config_file.as_deref(), &url);
+            if let Some(program) = inherited.estate.hive_program {
+                // A queen from elsewhere: the hive stays what it is.
+                unit.launch.program = program;
+            }
             let running = hive_lifecycle::manager(&dirs, &config, config_file.as_deref());
             hives::leave_workers_if_changed(running, &unit, &parts.token).await;
             // It may dial at once: the socket listens already, and what comes waits.
@@ -145,12 +131,21 @@ pub async fn live(setup: Setup) -> Result<(), QueenError> {
         }
         None => None,
     };
-    let gateway = parts.gateway(&config);
-    let router = parts.router(&config, addr, gateway.clone(), local_hive.clone());
-    let server_end = Shutdown::new();
+    let gateway = parts.gateway(&config, addr, store.clone())?;
+    let (upgrader, mut wishes_to_upgrade) = Upgrader::new();
+    let reloads =
+        Reloads::new(&config, config_file, &dirs, parts.registry.clone(), local_hive.clone(), parts.token.clone());
+    let _hangups = reloads.on_hangups().map_err(|source| QueenError::Signals { source })?;
+    let upkeep = parts.upkeep(config.queen.drain_timeout);
+    let router = parts.router(&config, addr, gateway.clone(), local_hive.clone(), upgrader, reloads);
+    let socket = listener.as_fd().try_clone_to_owned().map_err(|source| QueenError::Serve { source })?;
+    let (server_end, door) = (Shutdown::new(), Door::default());
     let server = {
-        let server_end = server_end.clone();
-        tokio::spawn(async move { serve(listener, router, &server_end, LAST_ANSWERS_TIMEOUT).await })
+        let (server_end, door) = (server_end.clone(), door.clone());
+        let limits = gateway::connection_limits(&config.queen);
+        tokio::spawn(async move {
+            serve_until_closed(listener, router, limits, &door, &server_end, LAST_ANSWERS_TIMEOUT).await
+        })
     };
     if let Some(hive) = &local_hive {
         tokio::select! {
@@ -160,21 +155,69 @@ pub async fn live(setup: Setup) -> Result<(), QueenError> {
     }
     notify::ready();
     tracing::info!(url, version = env!("CARGO_PKG_VERSION"), restarts, "queen is ready");
+    let mut succession = match predecessor.take() {
+        Some(predecessor) => Some(predecessor.succeed(&parts.registry).await),
+        None => None,
+    };
+    drop(inherited.record);
 
+    let store_file = dirs.queen_store_file();
+    let mut holdings = Holdings::new(dirs, parts.registry.clone(), local_hive.clone(), lock, store);
     tokio::pin!(server);
-    let crashed = tokio::select! {
-        ended = &mut server => Some(ended),
-        () = parts.stopping.draining() => None,
+    let crashed = loop {
+        let ask = tokio::select! {
+            ended = &mut server => break Some(ended),
+            () = parts.stopping.draining() => break None,
+            Some(ask) = wishes_to_upgrade.recv() => ask,
+        };
+        let old = Old {
+            relaunch: relaunch.as_ref(),
+            socket: &socket,
+            door: &door,
+            holdings: &mut holdings,
+            stopping: &parts.stopping,
+            timeout: config.queen.upgrade_timeout,
+        };
+        match old.carry_out(ask).await {
+            Outcome::Stays => {}
+            Outcome::Lost(reason) => return Err(QueenError::Handover { reason }),
+            Outcome::Left(heir) => {
+                drop((socket, upkeep));
+                heir.last_answers(&gateway, &parts.registry, &parts.stopping, &config.queen).await;
+                server_end.drain();
+                // Its own errors matter no more.
+                let _ = server.await;
+                if let Err(error) = gateway.usage().leave_in(store_file).await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the last usage is lost");
+                }
+                tracing::info!("this process was queen");
+                return Ok(());
+            }
+        }
     };
     let ended = match crashed {
         Some(ended) => ended,
         None => {
-            parts.end(&gateway, local_hive.as_ref(), config.queen.drain_timeout).await;
+            if let Some(relaunch) = &relaunch
+                && let Err(error) = OwnRecord::mark_ending(&relaunch.pid_file)
+            {
+                tracing::warn!(%error, "cannot write down that this is no crash");
+            }
+            let of_old = async {
+                if let Some(succession) = &mut succession {
+                    succession.end(parts.stopping.is_now(), config.queen.drain_timeout).await;
+                }
+            };
+            tokio::join!(parts.end(&gateway, local_hive.as_ref(), config.queen.drain_timeout), of_old);
             server_end.drain();
             server.await
         }
     };
-    close(&store, lock).await;
+    if let Err(error) = gateway.usage().flush().await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the last usage is lost");
+    }
+    holdings.close().await;
+    tracing::info!("queen ends");
     let ended = ended.unwrap_or_else(|panic| Err(std::io::Error::other(panic)));
     ended.map(drop).map_err(|source| QueenError::Serve { source })
 }
@@ -191,18 +234,36 @@ struct Parts {
 }
 
 impl Parts {
-    fn gateway(&self, config: &Config) -> Gateway {
+    fn gateway(&self, config: &Config, addr: SocketAddr, store: Store) -> Result<Gateway, QueenError> {
+        let keys = Keys::load(&config.queen.keys).map_err(|source| QueenError::Keys { source })?;
         let parts = gateway::Parts {
             registry: self.registry.clone(),
             stopping: self.stopping.clone(),
             metrics: Arc::clone(&self.metrics),
             activity: Arc::clone(&self.activity),
             token: self.token.clone(),
+            usage: UsageBook::start(store, Arc::clone(&self.metrics)),
+            // On loopback OpenAI's clients may send what they like; other machines must know the token, or a key.
+            open: addr.ip().is_loopback(),
         };
-        Gateway::new(parts, Limits::new(&config.queen))
+        Ok(Gateway::new(parts, Limits::new(&config.queen), keys))
     }
 
-    fn router(&self, config: &Config, addr: SocketAddr, gateway: Gateway, local_hive: Option<LocalHive>) -> Router {
+    /// What queen does by and by, for as long as the handle lives.
+    fn upkeep(&self, drain_timeout: Duration) -> AbortOnDropHandle<()> {
+        let (registry, activity) = (self.registry.clone(), Arc::clone(&self.activity));
+        AbortOnDropHandle::new(tokio::spawn(upkeep::run(registry, activity, drain_timeout)))
+    }
+
+    fn router(
+        &self,
+        config: &Config,
+        addr: SocketAddr,
+        gateway: Gateway,
+        local_hive: Option<LocalHive>,
+        upgrader: Upgrader,
+        reloads: Reloads,
+    ) -> Router {
         let control = api::router(Api {
             registry: self.registry.clone(),
             local_hive,
@@ -211,14 +272,13 @@ impl Parts {
             http: self.http.clone(),
             metrics: Arc::clone(&self.metrics),
             about: Arc::clone(&self.about),
+            upgrader,
+            reloads,
+            activity: Arc::clone(&self.activity),
+            usage: gateway.usage().clone(),
         });
-        // On loopback OpenAI's clients may send what they like; other machines must know the token.
-        let inference = match addr.ip().is_loopback() {
-            true => gateway.router(),
-            false => require_token(gateway.router(), self.token.clone()),
-        };
         let hosts = AllowedHosts::new(addr, &config.queen.hosts);
-        finish(control.merge(inference), hosts, body_bytes_max(config))
+        finish(control.merge(gateway.router()), hosts, body_bytes_max(config))
     }
 
     async fn end(&self, gateway: &Gateway, local_hive: Option<&LocalHive>, drain_timeout: Duration) {
@@ -271,44 +331,6 @@ fn http_client() -> reqwest::Result<reqwest::Client> {
         .tcp_keepalive(KEEPALIVE)
         .http1_only()
         .build()
-}
-
-async fn close(store: &Store, lock: LifeLock) {
-    let marked = store.mark_stopped().await;
-    if let Err(error) = marked.and(store.close().await) {
-        tracing::error!(error = &error as &dyn std::error::Error, "the store did not close in order");
-    }
-    if let Err(error) = lock.release() {
-        tracing::warn!(%error, "the lock file is left behind");
-    }
-    tracing::info!("queen ends");
-}
-
-/// The workers of the config.
-fn wishes(config: &Config) -> Wishes {
-    let by_itself = config.wanted_workers(None);
-    let wish = |(name, worker): (&String, &rbee_runtime::config::WorkerConfig)| {
-        let wish = Wish {
-            spec: worker.to_spec(),
-            model: worker.model.as_deref().and_then(|model| config.model_spec(model)),
-            replicas: worker.replicas,
-            auto_start: by_itself.contains(name.as_str()),
-            on_demand: on_demand(worker, by_itself.contains(name.as_str())),
-        };
-        (name.clone(), wish)
-    };
-    config.worker.iter().map(wish).collect()
-}
-
-/// A worker outside of the profile is not loaded by anybody; one that says itself that it does not start is, by requests.
-fn on_demand(worker: &rbee_runtime::config::WorkerConfig, by_itself: bool) -> Option<OnDemand> {
-    let idle_ttl = worker.idle_ttl.filter(|_| by_itself || worker.auto_start == Some(false))?;
-    Some(OnDemand { idle_ttl, from_start: by_itself })
-}
-
-/// The lock of queen's life; the one beside her PID file belongs to whoever manages her.
-fn lock_file(dirs: &Dirs) -> PathBuf {
-    dirs.run_dir().join(Path::new("queen-rbee.lock"))
 }
 
 /// Where queen can be reached from this machine.

@@ -12,9 +12,11 @@ use std::sync::Arc;
 
 use rbee_api::{ApiError, ErrorCode, Heartbeat, HeartbeatReply};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::desired::{DesiredState, Wishes};
 use crate::fleet::{Fleet, Now, View};
+use crate::once::current_key;
 use crate::orders::{self, Order, Ordered};
 use crate::routes::Outlook;
 use crate::store::{Store, StoreError};
@@ -28,6 +30,7 @@ pub struct Registry {
     messages: mpsc::Sender<Message>,
     views: watch::Receiver<Arc<View>>,
     lease_ttl_ms: u64,
+    left: CancellationToken,
 }
 
 /// The fleet before and after another configuration was put into force.
@@ -42,7 +45,19 @@ pub struct Rewished {
 enum Message {
     Heartbeat { hive: String, heartbeat: Box<Heartbeat>, done: oneshot::Sender<Result<(), ApiError>> },
     Wishes { wishes: Arc<Wishes>, done: oneshot::Sender<Result<Rewished, ApiError>> },
-    Order { order: Order, done: oneshot::Sender<Result<Ordered, ApiError>> },
+    Order { order: Order, key: Option<String>, done: oneshot::Sender<Result<Ordered, ApiError>> },
+    Mode { mode: Mode, done: oneshot::Sender<()> },
+    Follow { hive: String, heartbeat: Box<Heartbeat> },
+}
+
+/// Whether this is the queen, as upgrades have it.
+enum Mode {
+    /// She decides; with what is in the store, where that was somebody else's meanwhile.
+    Decides(Option<Box<DesiredState>>),
+    /// Somebody else may: nothing changes, and what comes waits.
+    Frozen,
+    /// Somebody else does.
+    Left,
 }
 
 impl Registry {
@@ -51,8 +66,9 @@ impl Registry {
     pub fn start(fleet: Fleet, store: Store, lease_ttl_ms: u64) -> Self {
         let (messages, inbox) = mpsc::channel(MESSAGES_WAITING_MAX);
         let (publisher, views) = watch::channel(Arc::new(fleet.view(Now::read())));
-        tokio::spawn(Owner { fleet, store, publisher }.run(inbox));
-        Self { messages, views, lease_ttl_ms }
+        let owner = Owner { fleet, store, publisher, mode: Mode::Decides(None), waiting: Vec::new() };
+        tokio::spawn(owner.run(inbox));
+        Self { messages, views, lease_ttl_ms, left: CancellationToken::new() }
     }
 
     /// The present state.
@@ -84,13 +100,14 @@ impl Registry {
         })
     }
 
-    /// Puts an order into force; it is on disk when this returns.
+    /// Puts an order into force; it is on disk when this returns. One whose request has a key it had before is not
+    /// carried out again: what came of it then is what comes of it now.
     ///
     /// # Errors
     /// As [`orders::apply`]; the store cannot be written; queen is about to end.
     pub async fn order(&self, order: Order) -> Result<Ordered, ApiError> {
         let (done, answer) = oneshot::channel();
-        self.send(Message::Order { order, done }).await?;
+        self.send(Message::Order { order, key: current_key(), done }).await?;
         answer.await.map_err(|_| ended())?
     }
 
@@ -117,6 +134,40 @@ impl Registry {
         answer.await.map_err(|_| ended())?
     }
 
+    /// From now on nothing changes and nothing is saved; heartbeats and orders wait.
+    pub async fn freeze(&self) {
+        self.switch(Mode::Frozen).await;
+    }
+
+    /// All goes on, and what waited is taken in. With `state`: from there, since somebody else had the store meanwhile.
+    pub async fn thaw(&self, state: Option<DesiredState>) {
+        self.switch(Mode::Decides(state.map(Box::new))).await;
+    }
+
+    /// Somebody else is queen: what waits is sent there. What is known stays, for answers that are still being written.
+    pub async fn leave(&self) {
+        self.switch(Mode::Left).await;
+        self.left.cancel();
+    }
+
+    /// Resolves when somebody else is queen.
+    pub async fn left(&self) {
+        self.left.cancelled().await;
+    }
+
+    /// What the queen who came after has heard.
+    pub async fn follow(&self, hive: String, heartbeat: Heartbeat) {
+        // The owner ends with the process alone.
+        let _ = self.send(Message::Follow { hive, heartbeat: Box::new(heartbeat) }).await;
+    }
+
+    async fn switch(&self, mode: Mode) {
+        let (done, switched) = oneshot::channel();
+        if self.send(Message::Mode { mode, done }).await.is_ok() {
+            let _ = switched.await;
+        }
+    }
+
     async fn send(&self, message: Message) -> Result<(), ApiError> {
         self.messages.send(message).await.map_err(|_| ended())
     }
@@ -130,13 +181,16 @@ struct Owner {
     fleet: Fleet,
     store: Store,
     publisher: watch::Sender<Arc<View>>,
+    mode: Mode,
+    /// What came while somebody else may be queen.
+    waiting: Vec<Message>,
 }
 
 impl Owner {
     async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         self.replan(Now::read()).await;
         loop {
-            let deadline = self.fleet.deadline(Now::read());
+            let deadline = self.fleet.deadline(Now::read()).filter(|_| matches!(self.mode, Mode::Decides(_)));
             let lease_end = async {
                 match deadline {
                     Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -155,7 +209,47 @@ impl Owner {
 
     async fn take(&mut self, message: Message) {
         let now = Now::read();
+        match (message, &self.mode) {
+            (Message::Mode { mode, done }, _) => {
+                self.switch(mode).await;
+                let _ = done.send(());
+            }
+            (Message::Follow { hive, heartbeat }, Mode::Left) => {
+                if self.fleet.heartbeat(now, &hive, *heartbeat).is_ok() {
+                    self.publisher.send_replace(Arc::new(self.fleet.view(now)));
+                }
+            }
+            (message, Mode::Decides(_)) => self.decide(now, message).await,
+            (message, Mode::Frozen) if self.waiting.len() < MESSAGES_WAITING_MAX => self.waiting.push(message),
+            // Whoever asked hears that this queen ends, and comes again.
+            (message, Mode::Frozen | Mode::Left) => drop(message),
+        }
+    }
+
+    async fn switch(&mut self, mut mode: Mode) {
+        if let Mode::Decides(state) = &mut mode
+            && let Some(state) = state.take()
+        {
+            self.fleet.accept(Arc::from(state));
+        }
+        let decides = matches!(mode, Mode::Decides(_));
+        self.mode = mode;
+        if matches!(self.mode, Mode::Frozen) {
+            return;
+        }
+        if decides {
+            self.replan(Now::read()).await;
+        }
+        for message in std::mem::take(&mut self.waiting) {
+            if decides {
+                self.decide(Now::read(), message).await;
+            }
+        }
+    }
+
+    async fn decide(&mut self, now: Now, message: Message) {
         match message {
+            Message::Mode { .. } | Message::Follow { .. } => {}
             Message::Heartbeat { hive, heartbeat, done } => {
                 let taken = self.fleet.heartbeat(now, &hive, *heartbeat);
                 if let Err(error) = &taken {
@@ -170,19 +264,28 @@ impl Owner {
                 let taken = self.rewish(now, wishes).await;
                 let _ = done.send(taken);
             }
-            Message::Order { order, done } => {
-                let ordered = self.obey(now, &order).await;
+            Message::Order { order, key, done } => {
+                let ordered = self.obey(now, &order, key).await;
                 let _ = done.send(ordered);
             }
         }
     }
 
-    async fn obey(&mut self, now: Now, order: &Order) -> Result<Ordered, ApiError> {
+    async fn obey(&mut self, now: Now, order: &Order, key: Option<String>) -> Result<Ordered, ApiError> {
         let view = self.fleet.view(now);
         let mut state = (**self.fleet.desired()).clone();
+        if let Some(key) = &key
+            && let Some(ordered) = state.upkeep.remembered.find(key, order)?
+        {
+            tracing::info!(key, "asked for again; it was ordered before");
+            return Ok(ordered);
+        }
         let mut ordered = orders::apply(order, &view, &mut state)?;
-        let state = self.fleet.replanned(now, state);
+        let mut state = self.fleet.replanned(now, state);
         ordered.since = state.counter;
+        if let Some(key) = key {
+            state.upkeep.remembered.add(key, order, ordered.clone());
+        }
         self.put(now, state).await.map_err(|error| {
             tracing::error!(
                 error = &error as &dyn std::error::Error,

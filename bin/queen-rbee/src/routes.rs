@@ -105,6 +105,8 @@ struct Replica<'a> {
     phase: Option<Phase>,
     reason: Option<&'a str>,
     restarting_by_order: bool,
+    /// It is about to be stopped by order.
+    held_down: bool,
     /// It is down because nobody uses it.
     unloaded: bool,
     start_timeout: Duration,
@@ -129,6 +131,7 @@ impl<'a> Replica<'a> {
             home,
             phase: status.map(|status| status.phase),
             reason: status.and_then(|status| status.reason.as_deref()),
+            held_down: wishes.get(&id.name).is_some_and(|wish| desired.is_held_down(id, wish)),
             unloaded: wishes
                 .get(&id.name)
                 .is_some_and(|wish| desired.load(&id.name, wish) != Load::Loaded && !desired.is_held_down(id, wish)),
@@ -159,6 +162,7 @@ impl<'a> Replica<'a> {
     fn is_coming(&self) -> bool {
         self.desired == Desired::Running
             && !self.unloaded
+            && !self.held_down
             && !matches!(self.phase, Some(Phase::Failed | Phase::Unavailable))
     }
 }

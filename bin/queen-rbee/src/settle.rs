@@ -3,6 +3,7 @@
 
 use rbee_api::{ApiError, Desired, ErrorCode, Phase, ReplicaId, WorkerStatus};
 
+use crate::desired::Then;
 use crate::fleet::{HiveView, View};
 use crate::lease::LeaseState;
 use crate::orders::{Awaited, Goal, Ordered, Target};
@@ -118,6 +119,9 @@ fn has_heard(name: &str, hive: &HiveView, since: u64, view: &View) -> bool {
 fn up(target: &Target, status: &WorkerStatus, view: &View) -> Progress {
     let ordered = view.desired.orders.get(&target.id).map_or(0, |orders| orders.restart_generation);
     match status.phase {
+        _ if view.desired.pending(&target.id).is_some() => {
+            waiting(format!("{} finishes what it has in flight", target.id))
+        }
         _ if status.restart_generation < ordered => waiting(format!("{} is about to be restarted", target.id)),
         Phase::Running if target.not_incarnation == Some(status.incarnation) => {
             waiting(format!("{} is about to be restarted", target.id))
@@ -143,7 +147,9 @@ const fn is_down(phase: Phase) -> bool {
 fn superseded(target: &Target, view: &View) -> Option<ApiError> {
     let wish = view.wishes.get(&target.id.name)?;
     let exists = target.id.replica < view.desired.replicas(&target.id.name, wish);
-    let runs = exists && view.desired.desired(&target.id, wish) == Desired::Running;
+    let runs = exists
+        && view.desired.desired(&target.id, wish) == Desired::Running
+        && view.desired.pending(&target.id) != Some(Then::Stop);
     let as_ordered = match target.goal {
         Goal::Up => runs,
         Goal::Down => !runs,

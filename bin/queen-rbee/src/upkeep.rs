@@ -114,6 +114,7 @@ impl<U: Fn(&Place) -> Option<Use>> Moment<'_, U> {
         self.remember(memory);
         let mut due = Due::default();
         self.roll(memory, &mut due);
+        self.finish(memory, &mut due);
         self.move_on(memory, &mut due);
         self.unload(memory, &mut due);
         due
@@ -194,6 +195,18 @@ impl<U: Fn(&Place) -> Option<Use>> Moment<'_, U> {
 
     fn in_flight(&self, place: &Place) -> usize {
         (self.used)(place).map_or(0, |used| used.in_flight)
+    }
+
+    /// Who has finished what it had is stopped or restarted.
+    fn finish(&self, memory: &Memory, due: &mut Due) {
+        for pending in &self.view.desired.upkeep.pending {
+            let home = self.view.desired.placement.get(&pending.id);
+            let drained = home.map(|home| self.drained(&(home.clone(), pending.id.clone()), memory));
+            match drained {
+                Some((false, deadline)) => due.at(deadline),
+                _ => due.orders.push(Order::Finished { pending: pending.clone() }),
+            }
+        }
     }
 
     /// The old place of a replica goes when the new one is ready and nothing is in flight at the old one.

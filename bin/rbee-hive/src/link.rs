@@ -20,6 +20,7 @@ use tokio::time::sleep;
 use crate::orders::StoredOrders;
 use crate::pool::Pool;
 use crate::sample::Sampler;
+use crate::upgrade::Upgrades;
 use crate::view::View;
 
 /// Changes closer together than this share one heartbeat.
@@ -55,12 +56,17 @@ pub struct Link {
     pub pool: Pool,
     /// What is measured.
     pub sampler: Arc<Mutex<Sampler>>,
+    /// Upgrades of this hive.
+    pub upgrades: Upgrades,
 }
 
 impl Link {
     /// Keeps the line up for as long as it is polled. `current` is the assignment worked on so far.
     pub async fn run(&self, current: Option<Assignment>) {
         let broken = Notify::new();
+        if let Some(current) = &current {
+            self.upgrades.wanted(current.upgrade_generation);
+        }
         tokio::join!(self.beat(&broken), self.ask(current, &broken));
     }
 
@@ -74,10 +80,12 @@ impl Link {
 
     async fn beat(&self, broken: &Notify) {
         let mut views = self.pool.view();
+        let mut upgrades = self.upgrades.outcomes();
         let mut delays = backoff();
         let mut away = false;
         loop {
             let view = views.borrow_and_update().clone();
+            upgrades.mark_unchanged();
             let sent = Instant::now();
             match self.client.heartbeat(&self.identity.name, &self.heartbeat(&view)).await {
                 Ok(HeartbeatReply { lease_ttl_ms, .. }) => {
@@ -98,6 +106,7 @@ impl Link {
                             () = changed => {}
                             // A queen that was started again knows nothing of us until we speak.
                             () = broken.notified() => {}
+                            Ok(()) = upgrades.changed() => {}
                         }
                     };
                     let _ = tokio::time::timeout(rest, early).await;
@@ -123,6 +132,7 @@ impl Link {
                     tracing::info!(fleet = next.fleet_id, generation = next.generation, "new assignment");
                     delays = backoff();
                     current = Some(next.clone());
+                    self.upgrades.wanted(next.upgrade_generation);
                     let orders = StoredOrders { assignment: next, configured: BTreeMap::new() };
                     if let Err(error) = self.pool.assign(orders).await {
                         let error = &error as &dyn std::error::Error;
@@ -165,6 +175,7 @@ impl Link {
             generation: view.generation,
             stopping: view.stopping,
             workers,
+            upgrade: self.upgrades.last(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line of rbee-hive.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,13 +10,16 @@ use daemon_lifecycle::SupervisorError;
 use rbee_hive::pool::PoolError;
 use rbee_hive::run::{Hive, Settings};
 use rbee_hive::source::Source;
+use rbee_hive::state::StateFiles;
+use rbee_hive::upgrade::{Relaunch, Replacement};
 use rbee_runtime::config::{ConfigError, Overrides, Settings as ConfigSettings};
 use rbee_runtime::dirs::Dirs;
 use rbee_runtime::env::Env;
 use rbee_runtime::listen::ListenError;
+use rbee_runtime::self_check::SelfCheck;
 use rbee_runtime::shutdown::Shutdown;
 use rbee_runtime::token::Token;
-use rbee_runtime::{logging, notify};
+use rbee_runtime::{binaries, logging, notify};
 
 /// Model pulls, log reads and state files at the same time; more wait.
 const BLOCKING_THREADS_MAX: usize = 16;
@@ -37,6 +41,8 @@ enum Command {
     /// Run the hive in the foreground until SIGTERM.
     #[command(after_help = EXAMPLES)]
     Run(RunArgs),
+    /// Say who this is and whether it could run here, and end: asked before an upgrade.
+    SelfCheck(RunArgs),
 }
 
 #[derive(Debug, Args)]
@@ -76,30 +82,52 @@ After SIGKILL the workers go on, and the next hive takes them over.
 Exit codes: 0 stopped in order; 69 port taken; 75 another hive runs here; 78 configuration.";
 
 fn main() -> ExitCode {
-    let Command::Run(args) = Cli::parse().command;
-    match start(&args) {
-        Ok(()) => ExitCode::SUCCESS,
+    let ended = match Cli::parse().command {
+        Command::Run(args) => start(&args),
+        Command::SelfCheck(args) => self_check(&args).map(|()| None),
+    };
+    match ended {
+        Ok(None) => ExitCode::SUCCESS,
+        // Whoever supervises us starts us anew, and the workers need not know.
+        Ok(Some(replacement)) => {
+            fail(&anyhow::Error::new(replacement.carry_out()).context("cannot become the new binary"))
+        }
         Err(error) => fail(&error),
     }
 }
 
-fn start(args: &RunArgs) -> anyhow::Result<()> {
+/// Whether this binary could be the hive here, without touching anything; a line of JSON says who it is.
+fn self_check(args: &RunArgs) -> anyhow::Result<()> {
     let env = Env::read();
     let dirs = Dirs::from_env(&env)?;
+    source(args, &env, &dirs).read()?;
+    StateFiles::new(&dirs).check()?;
+    let said = serde_json::to_string(&SelfCheck::of(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")))?;
+    writeln!(std::io::stdout(), "{said}")?;
+    Ok(())
+}
+
+fn source(args: &RunArgs, env: &Env, dirs: &Dirs) -> Source {
     let overrides = Overrides { config: args.config.clone(), ..Overrides::default() };
-    if let Some(name) = &args.name {
-        anyhow::ensure!(rbee_api::ids::is_valid_name(name), Usage(format!("`{name}` is no name for a hive")));
-    }
-    let mut settings = ConfigSettings::resolve(&overrides, &env, dirs.config_file());
+    let mut settings = ConfigSettings::resolve(&overrides, env, dirs.config_file());
     // Read again later, from wherever we are then.
     settings.config_file = std::path::absolute(&settings.config_file).unwrap_or(settings.config_file);
-    let source = Source {
+    Source {
         settings,
         profile: args.profile.clone(),
         listen: args.listen,
         name: args.name.clone(),
         queen: args.queen.clone(),
-    };
+    }
+}
+
+fn start(args: &RunArgs) -> anyhow::Result<Option<Replacement>> {
+    let env = Env::read();
+    let dirs = Dirs::from_env(&env)?;
+    if let Some(name) = &args.name {
+        anyhow::ensure!(rbee_api::ids::is_valid_name(name), Usage(format!("`{name}` is no name for a hive")));
+    }
+    let source = source(args, &env, &dirs);
     let config = source.read()?;
     dirs.create()?;
     let token = Token::find_or_create(env.rbee_token.as_deref(), &dirs.token_file())?;
@@ -109,7 +137,16 @@ fn start(args: &RunArgs) -> anyhow::Result<()> {
         json: false,
         no_color: env.no_color,
     })?;
-    let settings = Settings { config, source, dirs, token, path: std::env::var_os("PATH") };
+    let relaunch = Relaunch { program: binaries::own_program()?, args: std::env::args_os().skip(1).collect() };
+    let settings = Settings {
+        config,
+        source,
+        dirs,
+        token,
+        path: std::env::var_os("PATH"),
+        relaunch: Some(relaunch),
+        handover: env.handover,
+    };
     // One thread is enough to decide, and each further one costs memory; what blocks has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -121,7 +158,7 @@ fn start(args: &RunArgs) -> anyhow::Result<()> {
     result
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
+async fn serve(settings: Settings) -> anyhow::Result<Option<Replacement>> {
     let shutdown = Shutdown::on_signals()?;
     let hive = Hive::start(settings).await?;
     tracing::info!(url = hive.url(), "ready");

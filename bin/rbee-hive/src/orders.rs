@@ -84,7 +84,8 @@ impl Orders {
             Some(stored) if stored.assignment.workers == workers => stored.assignment.generation,
             Some(stored) => stored.assignment.generation + 1,
         };
-        let assignment = Assignment { fleet_id: STANDALONE_FLEET.to_owned(), generation, workers };
+        let assignment =
+            Assignment { fleet_id: STANDALONE_FLEET.to_owned(), generation, workers, upgrade_generation: 0 };
         Self { assignment, configured }
     }
 

@@ -10,6 +10,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -37,6 +38,7 @@ use crate::reload::reload;
 use crate::sample::Sampler;
 use crate::source::{Source, configured};
 use crate::state::StateFiles;
+use crate::upgrade::{self, Relaunch, Replacement, Upgrades};
 
 /// What a hive is run with.
 #[derive(Debug)]
@@ -51,6 +53,10 @@ pub struct Settings {
     pub token: Token,
     /// `PATH`, to look for our engine.
     pub path: Option<std::ffi::OsString>,
+    /// How another one is started in our place; without it this hive cannot be upgraded.
+    pub relaunch: Option<Relaunch>,
+    /// What the environment says of the upgrade that made us.
+    pub handover: Option<String>,
 }
 
 /// A hive that serves.
@@ -66,6 +72,10 @@ pub struct Hive {
     drain_timeout: Duration,
     /// What `{run_dir}` stands for.
     files_of_workers: PathBuf,
+    relaunch: Option<Relaunch>,
+    wishes_to_upgrade: mpsc::Receiver<u64>,
+    /// Our listening socket, for who comes after an upgrade.
+    socket: OwnedFd,
 }
 
 impl Hive {
@@ -75,7 +85,8 @@ impl Hive {
     /// When another hive runs here, the port is taken, or a file cannot be used.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
         let started = Instant::now();
-        let Settings { config, source, dirs, token, path } = settings;
+        let Settings { config, source, dirs, token, path, relaunch, handover } = settings;
+        let (upgrades, wishes_to_upgrade) = Upgrades::new(handover.as_deref());
         let hive = &config.hive;
         let sampler = Sampler::new().context("cannot look at processes")?;
         let files = StateFiles::new(&dirs);
@@ -104,6 +115,7 @@ impl Hive {
         std::fs::create_dir_all(&files_of_workers)
             .with_context(|| format!("cannot create {}", files_of_workers.display()))?;
         let listener = listen::listener(hive.listen, true)?;
+        let socket = listener.as_fd().try_clone_to_owned().context("cannot share the listening socket")?;
         let address = listener.local_addr().context("the listening socket has no address")?;
         let url = format!("http://{}", reachable(address));
         let sampler = Arc::new(Mutex::new(sampler));
@@ -127,7 +139,8 @@ impl Hive {
                     started,
                 };
                 let client = ControlClient::new(queen, Some(token.expose().to_owned())).context("no HTTP client")?;
-                let link = Link { client, identity, pool: pool.clone(), sampler: Arc::clone(&sampler) };
+                let sampler = Arc::clone(&sampler);
+                let link = Link { client, identity, pool: pool.clone(), sampler, upgrades: upgrades.clone() };
                 (Owner::Queen(queen.clone()), Some(Line::up(link, current)))
             }
         };
@@ -143,13 +156,27 @@ impl Hive {
             shutdowns,
             shutdown: serving.clone(),
             source,
+            upgrades,
             started_with: hive.clone(),
         };
         let api = Arc::new(api);
         let router = router(Arc::clone(&api), token, AllowedHosts::new(address, &hive.hosts), body_bytes_max(&config));
         let (of_server, drain_timeout) = (serving.clone(), hive.drain_timeout);
         let server = tokio::spawn(async move { serve(listener, router, &of_server, drain_timeout).await });
-        Ok(Self { url, pool, api, line, requests, serving, server, drain_timeout, files_of_workers })
+        Ok(Self {
+            url,
+            pool,
+            api,
+            line,
+            requests,
+            serving,
+            server,
+            drain_timeout,
+            files_of_workers,
+            relaunch,
+            wishes_to_upgrade,
+            socket,
+        })
     }
 
     /// Where its API is.
@@ -158,11 +185,11 @@ impl Hive {
         &self.url
     }
 
-    /// Keeps the workers until `shutdown` or a request over the API ends it.
+    /// Keeps the workers until `shutdown` or a request over the API ends it, or another program is to take its place.
     ///
     /// # Errors
     /// When the workers cannot be stopped or left, or the server dies.
-    pub async fn keep(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
+    pub async fn keep(mut self, shutdown: &Shutdown) -> anyhow::Result<Option<Replacement>> {
         let mut broken = None;
         let mut hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
         let api = Arc::clone(&self.api);
@@ -173,10 +200,17 @@ impl Hive {
             }
             std::future::pending::<std::convert::Infallible>().await
         };
+        let upgrades = self.api.upgrades.clone();
+        let upgrade = passed_check(self.relaunch.as_ref(), &upgrades, &mut self.wishes_to_upgrade);
+        let mut upgraded = None;
         let request = tokio::select! {
             // A request first: who asked us to leave the workers, and then sends SIGTERM, means both.
             biased;
             Some(request) = self.requests.recv() => request,
+            generation = upgrade => {
+                upgraded = Some(generation);
+                ShutdownRequest { keep_children: true, now: true }
+            }
             () = shutdown.draining() => ShutdownRequest::default(),
             never = reloads => match never {},
             ended = &mut self.server => {
@@ -185,8 +219,10 @@ impl Hive {
                 ShutdownRequest { keep_children: true, now: true }
             }
         };
-        notify::stopping();
-        notify::extend_timeout(self.patience_us());
+        if upgraded.is_none() {
+            notify::stopping();
+            notify::extend_timeout(self.patience_us());
+        }
         if let Some(line) = self.line {
             line.down(!request.keep_children).await;
         }
@@ -201,7 +237,9 @@ impl Hive {
         }
         // Its own errors matter no more; what matters is that it is over.
         let _ = self.server.await;
-        ended
+        ended?;
+        let replacement = upgraded.zip(self.relaunch);
+        Ok(replacement.map(|(generation, relaunch)| Replacement { relaunch, generation, socket: self.socket }))
     }
 
     /// How long our end may take: the slowest worker, requests in flight, and some for ourselves.
@@ -209,6 +247,25 @@ impl Hive {
         let whole = self.pool.stop_timeout_max() + self.drain_timeout + Duration::from_secs(5);
         u32::try_from(whole.as_micros()).unwrap_or(u32::MAX)
     }
+}
+
+/// Resolves when a binary has passed its self-check and shall take our place: the upgrade's number.
+async fn passed_check(relaunch: Option<&Relaunch>, upgrades: &Upgrades, wishes: &mut mpsc::Receiver<u64>) -> u64 {
+    while let Some(generation) = wishes.recv().await {
+        let Some(relaunch) = relaunch else {
+            upgrades.failed(generation, "this hive is part of another program".to_owned());
+            continue;
+        };
+        tracing::info!(generation, binary = %relaunch.program.display(), "upgrade: begins");
+        match upgrade::check(relaunch).await {
+            Ok(said) => {
+                tracing::info!(version = said.version, "upgrade: leaves the workers to the new binary");
+                return generation;
+            }
+            Err(error) => upgrades.failed(generation, error),
+        }
+    }
+    std::future::pending().await
 }
 
 /// The line to queen, as long as it is held.

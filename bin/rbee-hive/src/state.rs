@@ -83,6 +83,15 @@ impl StateFiles {
         }
     }
 
+    /// Whether this program can use what is written there; nothing is changed.
+    ///
+    /// # Errors
+    /// When a file is there and cannot be read.
+    pub fn check(&self) -> Result<(), StateError> {
+        self.load_orders()?;
+        self.load_units().map(drop)
+    }
+
     /// The desired state written last. A damaged file counts as none, loudly: it must not keep a hive from starting.
     ///
     /// # Errors

@@ -49,6 +49,9 @@ pub(crate) struct Global {
     /// Tell more; twice for even more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// Do not start a queen that crashed [env: RBEE_NO_RECOVER]
+    #[arg(long, global = true)]
+    pub(crate) no_recover: bool,
     /// No colours [env: NO_COLOR]
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
@@ -135,6 +138,20 @@ pub(crate) enum QueenCommand {
         kill -HUP $(pidof queen-rbee)    the same; the result is in her log"
     )]
     Reload,
+    /// Have a new binary take queen's place; nobody who asks her something notices
+    #[command(
+        after_help = "The new process starts beside the old one and takes over its socket, store and hive; workers, and the hive, \
+        go on untouched. Answers that are being written are finished by the old process. A binary that fails its self-check, \
+        or does not get ready in time, changes nothing.\n\nHives are upgraded by `rbee-keeper hive upgrade NAME`, workers by \
+        `rbee-keeper worker restart NAME --rolling`. With --binary she runs from there until she is started anew; to stay, put \
+        the new binary in the old one's place and leave it out.\n\nExamples:\n  rbee-keeper queen upgrade\n  \
+        rbee-keeper queen upgrade --binary ./target/release/queen-rbee"
+    )]
+    Upgrade {
+        /// The new binary, on queen's machine [default: what stands now where she was started from]
+        #[arg(long, value_name = "PATH")]
+        binary: Option<PathBuf>,
+    },
     /// Show queen's log
     #[command(after_help = "Example:\n  rbee-keeper queen logs -f -n 20")]
     Logs(LogArgs),
@@ -163,6 +180,16 @@ pub(crate) enum HiveCommand {
     /// Give a drained hive work again
     #[command(after_help = "What went elsewhere stays there.\n\nExample:\n  rbee-keeper hive undrain local")]
     Undrain {
+        /// The hive
+        name: String,
+    },
+    /// Have a hive become the binary that stands on its machine now; its workers go on untouched
+    #[command(
+        after_help = "Put the new binary in the old one's place first. The process stays the same, and so do its workers, its socket \
+        and its logs. A binary that fails its self-check changes nothing.\n\nExamples:\n  rbee-keeper hive upgrade local\n  \
+        rbee-keeper --hive http://127.0.0.1:7835 hive upgrade local    one that stands alone"
+    )]
+    Upgrade {
         /// The hive
         name: String,
     },
@@ -396,6 +423,7 @@ mod tests {
               --json                Print one JSON document on stdout
           -q, --quiet               Print results and errors only
           -v, --verbose...          Tell more; twice for even more
+              --no-recover          Do not start a queen that crashed [env: RBEE_NO_RECOVER]
               --no-color            No colours [env: NO_COLOR]
               --timeout <DURATION>  Give up waiting after this time, such as 30s (exit code 75)
 

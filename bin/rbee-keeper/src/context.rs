@@ -24,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) ui: Ui,
     pub(crate) dirs: Dirs,
     pub(crate) settings: Settings,
+    /// Leaves a queen that crashed as she is.
+    pub(crate) no_recover: bool,
     token_from_env: Option<String>,
     timeout: Option<Duration>,
 }
@@ -61,7 +63,8 @@ impl Context {
         let dirs = Dirs::from_env(&env)?;
         let flags = Overrides { config: global.config.clone(), queen: None, hive: global.hive.clone() };
         let settings = Settings::resolve(&flags, &env, dirs.config_file());
-        Ok(Self { ui, dirs, settings, token_from_env: env.rbee_token, timeout: global.timeout })
+        let no_recover = global.no_recover || env.no_recover;
+        Ok(Self { ui, dirs, settings, no_recover, token_from_env: env.rbee_token, timeout: global.timeout })
     }
 
     /// The configuration that holds.

@@ -10,6 +10,7 @@ mod exit;
 mod failure;
 mod file_tail;
 mod inference;
+mod recovery;
 mod ui;
 
 use std::process::ExitCode;

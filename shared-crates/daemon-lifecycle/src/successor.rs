@@ -170,6 +170,21 @@ impl OwnRecord {
         Ok(state.map(|state| Self { files, state, _lock: lock }))
     }
 
+    /// Writes down that this process, with that PID file, ends by intention: whoever finds it gone knows that it is no crash. A
+    /// manager that is at work knows it already.
+    ///
+    /// # Errors
+    /// When the file cannot be used.
+    pub fn mark_ending(pid_file: &Path) -> Result<(), RecordError> {
+        let mut record = match Self::hold(pid_file, std::process::id(), Duration::ZERO) {
+            Ok(Some(record)) => record,
+            Ok(None) | Err(RecordError::Held { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let path = record.files.run.state.clone();
+        record.state.advance(Stage::Ending, &path).map_err(|source| RecordError::File { path, source })
+    }
+
     /// From now on the files name this process's successor.
     ///
     /// # Errors
@@ -216,18 +231,17 @@ fn names(path: &Path, pid: u32) -> Result<Option<Box<RunState>>, RecordError> {
 }
 
 /// Becomes another program: same pid, same children, and of all descriptors only these, as fd 3 and on (`LISTEN_FDS`). Returns only
-/// where neither `program` nor `fallback` can be executed; then this process is of no use any more and has to end.
+/// where none of them can be executed; then this process is of no use any more and has to end.
 ///
-/// `env` is set beside what we have ourselves.
+/// `programs`: each with the value its variable `name` gets; the first that can be executed is. Needs one at least.
 #[must_use]
 pub fn replace_self(
-    program: &Path,
-    fallback: &Path,
+    programs: &[(&Path, String)],
+    name: &str,
     args: &[OsString],
-    env: &[(&str, String)],
     sockets: &[BorrowedFd<'_>],
 ) -> io::Error {
-    process::replace_self(program, fallback, args, env, sockets)
+    process::replace_self(programs, name, args, sockets)
 }
 
 #[cfg(test)]

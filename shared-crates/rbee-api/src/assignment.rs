@@ -20,6 +20,9 @@ pub struct Assignment {
     pub generation: u64,
     /// One entry a replica.
     pub workers: Vec<WorkerAssignment>,
+    /// Grows with each `hive upgrade`: a hive that has come to a smaller number becomes the binary that is there now, once.
+    #[serde(default)]
+    pub upgrade_generation: u64,
 }
 
 impl Assignment {
@@ -188,6 +191,11 @@ impl Default for LogSpec {
     }
 }
 
+/// What orders say that were kept by a release before there was a choice.
+const fn cache_bytes_max() -> u64 {
+    512 << 20
+}
+
 /// What a worker runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
@@ -202,6 +210,9 @@ pub enum Engine {
         threads: Option<u32>,
         /// Batch-invariant numbers.
         deterministic: bool,
+        /// Most that is kept on disk over restarts.
+        #[serde(default = "cache_bytes_max")]
+        cache_bytes_max: u64,
     },
     /// Any other command; `{port} {model_path} {name} {replica} {run_dir}` are filled in by the hive.
     Command {
@@ -269,6 +280,20 @@ pub struct Heartbeat {
     pub stopping: bool,
     /// Its workers.
     pub workers: Vec<WorkerStatus>,
+    /// The last upgrade it has come to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<HiveUpgrade>,
+}
+
+/// What came of a `hive upgrade`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HiveUpgrade {
+    /// Its number.
+    pub generation: u64,
+    /// Version of the binary that runs now.
+    pub version: String,
+    /// Why it is still the old one.
+    pub error: Option<String>,
 }
 
 /// Queen's answer to a heartbeat.
@@ -287,7 +312,7 @@ mod tests {
     use super::*;
 
     fn assignment(fleet: &str, generation: u64) -> Assignment {
-        Assignment { fleet_id: fleet.into(), generation, workers: Vec::new() }
+        Assignment { fleet_id: fleet.into(), generation, workers: Vec::new(), upgrade_generation: 0 }
     }
 
     #[test]

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::control::{
-    DrainReply, DrainRequest, LogQuery, ReloadReply, ReloadRequest, ScaleRequest, ShutdownRequest, Verb, VerbReply,
-    VerbRequest, WhyReply,
+    DrainReply, DrainRequest, HiveUpgradeReply, HiveUpgradeRequest, LogQuery, ReloadReply, ReloadRequest, ScaleRequest,
+    ShutdownRequest, UpgradeReply, UpgradeRequest, Verb, VerbReply, VerbRequest, WhyReply,
 };
 use crate::error::{ErrorBody, ErrorDetail};
 use crate::{Assignment, FleetStatus, Heartbeat, HeartbeatReply, WorkerRef};
@@ -69,6 +69,7 @@ pub struct ControlClient {
     http: reqwest::Client,
     base_url: String,
     token: Option<String>,
+    idempotency_key: Option<String>,
 }
 
 impl ControlClient {
@@ -78,7 +79,14 @@ impl ControlClient {
     /// When the HTTP client cannot be built.
     pub fn new(base_url: &str, token: Option<String>) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).no_proxy().build()?;
-        Ok(Self { http, base_url: base_url.trim_end_matches('/').to_owned(), token })
+        Ok(Self { http, base_url: base_url.trim_end_matches('/').to_owned(), token, idempotency_key: None })
+    }
+
+    /// The same client for one change: however often that is asked for, it is made once.
+    #[must_use]
+    pub fn once(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
     }
 
     /// Where the calls go.
@@ -162,6 +170,36 @@ impl ControlClient {
         self.json(builder.timeout(longer_than(request.wait_ms))).await
     }
 
+    /// Has another process take queen's place; waits until it has, or until it is sure that it has not.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn upgrade(&self, request: &UpgradeRequest, timeout: Duration) -> Result<UpgradeReply, ClientError> {
+        self.json(self.post("/api/v1/upgrade", request).timeout(timeout)).await
+    }
+
+    /// Has a hive become the binary that is there now; queen answers when it has, a hive that stands alone when it begins.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn hive_upgrade(
+        &self,
+        hive: &str,
+        request: &HiveUpgradeRequest,
+    ) -> Result<HiveUpgradeReply, ClientError> {
+        let builder = self.post(&format!("/api/v1/hives/{hive}/upgrade"), request);
+        self.json(builder.timeout(longer_than(request.wait_ms))).await
+    }
+
+    /// What came of the upgrade that a hive has begun which stands alone.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; the connection breaks where it comes about: ask again.
+    pub async fn hive_upgraded(&self, hive: &str, generation: u64) -> Result<HiveUpgradeReply, ClientError> {
+        let builder = self.get(&format!("/api/v1/hives/{hive}/upgrade")).query(&[("generation", generation)]);
+        self.json(builder.timeout(Duration::from_secs(70))).await
+    }
+
     /// Asks the daemon to end; it answers before it does.
     ///
     /// # Errors
@@ -207,7 +245,11 @@ impl ControlClient {
     }
 
     fn post<B: Serialize>(&self, path: &str, body: &B) -> RequestBuilder {
-        self.authorize(self.http.post(format!("{}{path}", self.base_url)).json(body))
+        let builder = self.http.post(format!("{}{path}", self.base_url)).json(body);
+        self.authorize(match &self.idempotency_key {
+            Some(key) => builder.header(crate::IDEMPOTENCY_KEY_HEADER, key),
+            None => builder,
+        })
     }
 
     fn authorize(&self, builder: RequestBuilder) -> RequestBuilder {

@@ -9,17 +9,22 @@
 //! | `GET /api/v1/workers/{name}/why?replica=&hive=` | | [`WhyReply`] |
 //! | `POST /api/v1/reload` | [`ReloadRequest`] | [`ReloadReply`] |
 //! | `POST /api/v1/hives/{name}/drain`, `…/undrain` (queen) | [`DrainRequest`] | [`DrainReply`] |
+//! | `POST /api/v1/upgrade` (queen) | [`UpgradeRequest`] | [`UpgradeReply`] |
+//! | `POST /api/v1/hives/{name}/upgrade` | [`HiveUpgradeRequest`] | [`HiveUpgradeReply`]; 202 from a hive that stands alone |
+//! | `GET /api/v1/hives/{name}/upgrade?generation=` (hive that stands alone) | | [`HiveUpgradeReply`], once it is known |
+//! | `GET /api/v1/usage?since=` (queen) | | [`crate::usage::UsageReply`] |
 //! | `POST /api/v1/shutdown` | [`ShutdownRequest`] | 202; the process ends when all is stopped |
 //! | `POST /api/v1/hives/{name}/heartbeat` (queen) | [`crate::Heartbeat`] | [`crate::HeartbeatReply`] |
 //! | `GET /api/v1/hives/{name}/assignment?fleet=&generation=&wait_ms=` (queen) | | [`crate::Assignment`], or 204 |
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{HiveStatus, WorkerStatus};
+use crate::{HiveStatus, HiveUpgrade, WorkerStatus};
 
 /// What can be asked of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +134,53 @@ pub struct ShutdownRequest {
     pub keep_children: bool,
     /// Do not wait for requests in flight.
     pub now: bool,
+}
+
+/// Body of `upgrade`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpgradeRequest {
+    /// The new binary, on the daemon's machine; absent: what stands now where the running one was started from.
+    pub binary: Option<PathBuf>,
+}
+
+/// Answer to `upgrade`: another process serves now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeReply {
+    /// The new process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// The process before; it ends when its last answer is written.
+    pub previous_pid: u32,
+    /// Its version.
+    pub previous_version: String,
+}
+
+/// Body of `upgrade` of a hive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HiveUpgradeRequest {
+    /// As in [`VerbRequest::wait_ms`].
+    pub wait_ms: u64,
+}
+
+impl Default for HiveUpgradeRequest {
+    fn default() -> Self {
+        Self { wait_ms: default_wait_ms() }
+    }
+}
+
+/// Answer to `upgrade` of a hive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HiveUpgradeReply {
+    /// The hive.
+    pub hive: String,
+    /// Its process, the same as before.
+    pub pid: u32,
+    /// Which upgrade it was.
+    #[serde(flatten)]
+    pub upgrade: HiveUpgrade,
 }
 
 /// Answer to a verb: the workers it named, as they are now.

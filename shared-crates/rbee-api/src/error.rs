@@ -49,6 +49,8 @@ pub enum ErrorCode {
     UpstreamBroken,
     /// It took longer than allowed.
     Timeout,
+    /// An upgrade did not come about; what ran goes on.
+    UpgradeFailed,
     /// This process is on its way down.
     ShuttingDown,
     /// Our fault.
@@ -74,7 +76,7 @@ impl ErrorCode {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::QueueFull => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::UpstreamBroken | Self::WorkerFailed => StatusCode::BAD_GATEWAY,
+            Self::UpstreamBroken | Self::WorkerFailed | Self::UpgradeFailed => StatusCode::BAD_GATEWAY,
             Self::Unavailable | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -89,6 +91,7 @@ impl ErrorCode {
             Self::QueueFull => "rate_limit_error",
             Self::UpstreamBroken
             | Self::WorkerFailed
+            | Self::UpgradeFailed
             | Self::Unavailable
             | Self::Timeout
             | Self::ShuttingDown

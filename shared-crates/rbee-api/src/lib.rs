@@ -14,11 +14,13 @@ pub mod phase;
 pub mod status;
 pub mod usage;
 
-pub use assignment::{Assignment, Desired, Heartbeat, HeartbeatReply, ModelSpec, WorkerAssignment, WorkerSpec};
+pub use assignment::{
+    Assignment, Desired, Heartbeat, HeartbeatReply, HiveUpgrade, ModelSpec, WorkerAssignment, WorkerSpec,
+};
 pub use client::{ClientError, ControlClient};
 pub use control::{
-    DrainReply, DrainRequest, LogQuery, ReloadReply, ReloadRequest, ScaleRequest, ShutdownRequest, UpgradeReply, UpgradeRequest, Verb, VerbReply,
-    VerbRequest, WhyReply,
+    DrainReply, DrainRequest, HiveUpgradeReply, HiveUpgradeRequest, LogQuery, ReloadReply, ReloadRequest, ScaleRequest,
+    ShutdownRequest, UpgradeReply, UpgradeRequest, Verb, VerbReply, VerbRequest, WhyReply,
 };
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use ids::{ReplicaId, WorkerRef};

@@ -9,6 +9,17 @@ pub fn locate(name: &str) -> PathBuf {
     own_dir().map(|dir| locate_in(&dir, name)).unwrap_or_else(|| name.into())
 }
 
+/// The file of the running program, as it was called when it was started; another one may stand there now.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn own_program() -> std::io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    // What the kernel adds once the file has been replaced.
+    let name = path.as_os_str().to_string_lossy();
+    Ok(name.strip_suffix(" (deleted)").map(PathBuf::from).unwrap_or(path))
+}
+
 /// The folder of the running program, where [`locate`] looks first.
 #[must_use]
 pub fn own_dir() -> Option<PathBuf> {

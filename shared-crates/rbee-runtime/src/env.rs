@@ -30,6 +30,10 @@ pub struct Env {
     pub no_color: bool,
     /// `RUST_LOG`: log filter; wins over `-v`.
     pub rust_log: Option<String>,
+    /// `RBEE_NO_RECOVER` is set and not empty: keeper starts no queen that crashed.
+    pub no_recover: bool,
+    /// `RBEE_HANDOVER`: what the process says whose place we take; nobody else sets it.
+    pub handover: Option<String>,
 }
 
 impl Env {
@@ -65,6 +69,8 @@ impl Env {
             xdg_runtime_dir: absolute("XDG_RUNTIME_DIR"),
             no_color: text("NO_COLOR").is_some(),
             rust_log: text("RUST_LOG"),
+            no_recover: text("RBEE_NO_RECOVER").is_some(),
+            handover: text("RBEE_HANDOVER"),
         }
     }
 }

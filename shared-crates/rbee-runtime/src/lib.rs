@@ -14,5 +14,6 @@ pub mod http;
 pub mod listen;
 pub mod logging;
 pub mod notify;
+pub mod self_check;
 pub mod shutdown;
 pub mod token;

@@ -5,9 +5,10 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::unix::net::UnixStream as StdUnixStream;
 
 use listenfd::ListenFd;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixStream};
 
 /// Why there is no socket to listen on.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +90,23 @@ pub fn listener(addr: SocketAddr, protected: bool) -> Result<TcpListener, Listen
         None => bind(addr, protected)?,
     };
     register(socket).map_err(|source| ListenError::Bind { addr, source })
+}
+
+/// The socket of the process whose place we take, and the line to it.
+///
+/// # Errors
+/// [`ListenError::Inherited`] when it did not pass them.
+pub fn from_predecessor() -> Result<(TcpListener, UnixStream), ListenError> {
+    const UNIX_FAMILY: i32 = 1;
+    const STREAM: i32 = 1;
+    let failed = |source| ListenError::Inherited { source };
+    let missing = || failed(io::ErrorKind::NotFound.into());
+    let mut passed = ListenFd::from_env();
+    let socket = passed.take_tcp_listener(0).map_err(failed)?.ok_or_else(missing)?;
+    let line = passed.take_custom::<StdUnixStream>(1, UNIX_FAMILY, STREAM, "line to the process before us");
+    let line = line.map_err(failed)?.ok_or_else(missing)?;
+    line.set_nonblocking(true).map_err(failed)?;
+    Ok((register(socket).map_err(failed)?, UnixStream::from_std(line).map_err(failed)?))
 }
 
 /// A socket bound to `addr`, to be passed to a child or served from.

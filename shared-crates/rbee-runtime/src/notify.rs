@@ -22,6 +22,11 @@ pub fn extend_timeout(timeout_us: u32) {
     send(&[NotifyState::ExtendTimeoutUsec(timeout_us)]);
 }
 
+/// Another process is the daemon from now on, and it is ready.
+pub fn main_pid(pid: u32) {
+    send(&[NotifyState::MainPid(pid), NotifyState::Ready]);
+}
+
 fn send(states: &[NotifyState<'_>]) {
     // The supervisor may be away (killed, being upgraded): that never stops us.
     if let Err(error) = sd_notify::notify(states) {

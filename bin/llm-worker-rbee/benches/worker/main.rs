@@ -1,8 +1,9 @@
 //! What our worker costs beside llama.cpp itself, and what a kept prefix saves. Both in one run, one after the other in
 //! each round, so that whatever else the machine does falls on both.
 //!
-//! The bare loop has a context of the same form as the worker's, one thread as the worker has, and llama.cpp's own greedy
-//! sampler; no server, no text, no clients. The worker is the binary, asked over HTTP by as many streaming clients.
+//! The bare loop has a context of the same form as the worker's and one thread as the worker has; no server, no text, no
+//! clients. The worker is the binary, asked over HTTP by as many streaming clients, who do no
+//! more than read.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     let mut met = true;
     println!("{:<22} {:>16} {:>16} {:>8}", "decode, tokens/s", "llama.cpp", "worker", "share");
     for streams in [1, 8] {
-        let (bare, worker, share) = decode(&args, streams, &runtime);
+        let (bare, worker, share) = decode(&args, streams);
         met &= share >= SHARE_MIN;
         let name = format!("{streams} stream{}", if streams == 1 { "" } else { "s" });
         println!(
@@ -73,7 +74,7 @@ fn main() -> ExitCode {
 }
 
 /// Tokens a second of both, and the median of their ratio within each round.
-fn decode(args: &Args, streams: usize, runtime: &tokio::runtime::Runtime) -> (Vec<f64>, Vec<f64>, f64) {
+fn decode(args: &Args, streams: usize) -> (Vec<f64>, Vec<f64>, f64) {
     let bare = bare::Bare::load(&args.model, streams);
     let mut bare = bare.loop_of();
     let worker = served::Worker::start(&args.model, &["--slots", &streams.to_string()]);
@@ -81,7 +82,7 @@ fn decode(args: &Args, streams: usize, runtime: &tokio::runtime::Runtime) -> (Ve
     // The first round warms both up.
     for round in 0..=args.rounds {
         let first = bare.tokens_a_second(args.tokens);
-        let second = runtime.block_on(worker.tokens_a_second(streams, args.tokens));
+        let second = worker.tokens_a_second(streams, args.tokens);
         if round > 0 {
             of_bare.push(first);
             of_worker.push(second);

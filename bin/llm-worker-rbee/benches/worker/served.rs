@@ -1,11 +1,11 @@
 //! The worker's binary and its clients.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use futures_util::future::join_all;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -52,40 +52,24 @@ impl Worker {
     }
 
     async fn ask(&self, prompt: Value, tokens: usize) -> reqwest::Response {
-        let body = json!({"model": "m", "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": true,
-            "stream": true});
+        let body = body(prompt, tokens);
         let request = self.client.post(format!("{}/v1/completions", self.url)).json(&body);
         let response = request.header("x-rbee-resumable", "1").send().await.unwrap();
         response.error_for_status().unwrap()
     }
 
     /// Of all streams together, from when each has its first token until the first has its last.
-    pub async fn tokens_a_second(&self, streams: usize, tokens: usize) -> f64 {
-        let arrivals = join_all((0..streams).map(|_| self.arrivals(tokens))).await;
+    pub fn tokens_a_second(&self, streams: usize, tokens: usize) -> f64 {
+        let address = self.url.strip_prefix("http://").unwrap();
+        let arrivals: Vec<_> = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..streams).map(|_| scope.spawn(|| arrivals(address, tokens))).collect();
+            clients.into_iter().map(|client| client.join().unwrap()).collect()
+        });
         let begin = arrivals.iter().map(|stream| stream[0].0).max().unwrap();
         let end = arrivals.iter().map(|stream| stream[stream.len() - 1].0).min().unwrap();
         let within = arrivals.iter().flatten().filter(|(at, _)| *at > begin && *at <= end);
         let count: usize = within.map(|(_, count)| count).sum();
         count as f64 / (end - begin).as_secs_f64()
-    }
-
-    /// When tokens of one stream came, and how many at once.
-    async fn arrivals(&self, tokens: usize) -> Vec<(Instant, usize)> {
-        let mut response = self.ask(PROMPT.into(), tokens).await;
-        let (mut arrivals, mut rest) = (Vec::new(), Vec::new());
-        while let Some(bytes) = response.chunk().await.unwrap() {
-            let at = Instant::now();
-            rest.extend_from_slice(&bytes);
-            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = rest.drain(..=end).collect();
-                let count = tokens_in(&String::from_utf8_lossy(&line));
-                if count > 0 {
-                    arrivals.push((at, count));
-                }
-            }
-        }
-        assert_eq!(arrivals.iter().map(|(_, count)| count).sum::<usize>(), tokens);
-        arrivals
     }
 
     async fn first_token_ms(&self, prompt: &[usize]) -> f64 {
@@ -111,6 +95,43 @@ impl Drop for Worker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn body(prompt: Value, tokens: usize) -> Value {
+    json!({"model": "m", "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": true, "stream": true})
+}
+
+/// When tokens of one stream came, and how many at once. While it comes nothing is done but to look at the clock: on a
+/// machine of two cores a client that works would be measured too.
+fn arrivals(address: &str, tokens: usize) -> Vec<(Instant, usize)> {
+    let body = body(PROMPT.into(), tokens).to_string();
+    let mut socket = TcpStream::connect(address).unwrap();
+    let length = body.len();
+    let head = format!(
+        "POST /v1/completions HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\nx-rbee-resumable: 1\r\nConnection: close\r\n\r\n"
+    );
+    socket.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    let (mut text, mut read) = (Vec::new(), Vec::new());
+    let mut piece = [0; 16 << 10];
+    loop {
+        let count = socket.read(&mut piece).unwrap();
+        if count == 0 {
+            break;
+        }
+        text.extend_from_slice(&piece[..count]);
+        read.push((Instant::now(), text.len()));
+    }
+    let (mut arrivals, mut from, mut found) = (Vec::new(), 0, 0);
+    for (at, to) in read {
+        let count = String::from_utf8_lossy(&text[from..to]).lines().map(tokens_in).sum();
+        if count > 0 {
+            arrivals.push((at, count));
+        }
+        (from, found) = (to, found + count);
+    }
+    assert_eq!(found, tokens, "{}", String::from_utf8_lossy(&text));
+    arrivals
 }
 
 /// How many tokens a line of a stream tells of.

@@ -148,7 +148,7 @@ async fn at_the_drain_deadline_a_stream_is_handed_over_and_another_worker_goes_o
     let Some(first) = Worker::start(&["--deterministic", "--drain-timeout", "10ms"]) else { return };
     let Some(second) = Worker::start(&["--deterministic"]) else { return };
     let path = "/v1/chat/completions";
-    let body = chat(json!({"temperature": 0.9, "max_tokens": 600, "ignore_eos": true}));
+    let body = chat(json!({"temperature": 0.9, "max_tokens": 160, "ignore_eos": true}));
     let mut whole = Known::default();
     blocks(&second, path, &body).await.iter().for_each(|block| whole.take(block));
 
@@ -162,7 +162,7 @@ async fn at_the_drain_deadline_a_stream_is_handed_over_and_another_worker_goes_o
     let mut known = Known::default();
     text.split_terminator("\n\n").for_each(|block| known.take(block));
     assert!(known.handed_over && !known.done, "{known:?}");
-    assert!(known.tokens.len() < 600);
+    assert!(known.tokens.len() < 160);
 
     let mut body = body.clone();
     body["rbee_resume"] = known.resume();

@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::StatusCode;
-use rbee_api::{Assignment, Heartbeat, HeartbeatReply};
+use rbee_api::{
+    ApiError, Assignment, ErrorCode, Heartbeat, HeartbeatReply, HiveUpgrade, HiveUpgradeReply, HiveUpgradeRequest,
+};
 use rbee_runtime::http::{HttpError, Json, Query};
 use serde::Deserialize;
 
-use super::Api;
+use super::workers::ended;
+use super::{Api, parse};
 use crate::fleet::View;
+use crate::orders::Order;
 
 /// Longest time an answer to a hive is held back.
 const WAIT_MS_MAX: u64 = 60_000;
@@ -21,6 +26,48 @@ pub(super) async fn heartbeat(
     Json(heartbeat): Json<Heartbeat>,
 ) -> Result<Json<HeartbeatReply>, HttpError> {
     Ok(Json(api.registry.heartbeat(&name, heartbeat).await?))
+}
+
+/// Has a hive become the binary that is there now, and waits until it has.
+pub(super) async fn upgrade(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Json<HiveUpgradeReply>, HttpError> {
+    let request: HiveUpgradeRequest = parse(&body)?;
+    if api.stopping.is_draining() {
+        return Err(ApiError::new(ErrorCode::ShuttingDown, "queen is about to end").into());
+    }
+    let ordered = api.registry.order(Order::UpgradeHive { hive: name.clone() }).await?;
+    let number = ordered.since;
+    let mut views = api.registry.views();
+    let settled = views.wait_for(|view| upgraded(view, &name).is_some_and(|done| done.generation >= number));
+    tokio::select! {
+        _ = settled => {}
+        () = ended(&api) => {
+            return Err(ApiError::new(ErrorCode::ShuttingDown, "queen is about to end; the hive goes on with it").into());
+        }
+        () = tokio::time::sleep(Duration::from_millis(request.wait_ms.min(WAIT_MS_MAX))) => {}
+    }
+    let view = api.registry.view();
+    let heartbeat = view.hives.get(&name).and_then(|hive| hive.heartbeat.clone());
+    match heartbeat.and_then(|heartbeat| Some((heartbeat.pid, heartbeat.upgrade.clone()?))) {
+        Some((pid, upgrade)) if upgrade.generation >= number => match upgrade.error {
+            Some(error) => {
+                let message = format!("hive `{name}`: {error}; nothing has changed, the hive that ran goes on");
+                Err(ApiError::new(ErrorCode::UpgradeFailed, message).into())
+            }
+            None => Ok(Json(HiveUpgradeReply { hive: name, pid, upgrade })),
+        },
+        _ => {
+            let message = format!("hive `{name}` has not come back in time; what was ordered stays ordered");
+            Err(ApiError::new(ErrorCode::Timeout, message).into())
+        }
+    }
+}
+
+fn upgraded<'v>(view: &'v View, hive: &str) -> Option<&'v HiveUpgrade> {
+    view.hives.get(hive)?.heartbeat.as_ref()?.upgrade.as_ref()
 }
 
 /// What the hive has already.
@@ -56,6 +103,7 @@ pub(super) async fn assignment(
         found = newer => found,
         () = tokio::time::sleep(wait) => None,
         () = api.stopping.draining() => None,
+        () = api.registry.left() => None,
     };
     match found {
         Some(assignment) => Json(assignment).into_response(),
@@ -72,5 +120,6 @@ fn newer(view: &View, name: &str, current: &Current) -> Option<Assignment> {
         fleet_id: view.desired.fleet_id.clone(),
         generation: record.generation,
         workers: record.workers.clone(),
+        upgrade_generation: view.desired.upkeep.hive_upgrades.get(name).copied().unwrap_or(0),
     })
 }

@@ -83,6 +83,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/hives/{name}/heartbeat", post(hives::heartbeat))
         .route("/api/v1/hives/{name}/assignment", get(hives::assignment))
         .route("/api/v1/upgrade", post(upgrade))
+        .route("/api/v1/hives/{name}/upgrade", post(hives::upgrade))
         .route("/api/v1/hives/{name}/drain", post(upkeep::drain))
         .route("/api/v1/hives/{name}/undrain", post(upkeep::undrain))
         .route("/api/v1/reload", post(upkeep::reload))

@@ -7,7 +7,7 @@ use rbee_api::{Desired, FleetStatus, HiveStatus, Phase, QueenStatus, ReplicaId, 
 use rbee_runtime::http::Json;
 
 use super::Api;
-use crate::desired::Load;
+use crate::desired::{Load, Then};
 use crate::fleet::{HiveView, View};
 use crate::lease::LeaseState;
 
@@ -131,6 +131,10 @@ fn why_drained(view: &View, hive: &str, id: &ReplicaId) -> String {
     }
     if desired.upkeep.loads.get(name) == Some(&Load::Leaving) {
         return "about to be unloaded: nobody uses it".to_owned();
+    }
+    if let Some(then) = desired.pending(id) {
+        let then = if then == Then::Stop { "stopped" } else { "restarted" };
+        return format!("it finishes what it has in flight, then it is {then}");
     }
     if desired.orders.get(id).is_some_and(|orders| orders.draining) {
         return format!("no new work by order; `rbee-keeper worker undrain {id}` gives it work again");

@@ -10,13 +10,14 @@ use rbee_api::{ApiError, ErrorCode, ScaleRequest, Verb, VerbReply, VerbRequest, 
 use rbee_runtime::http::{HttpError, Json, Query};
 use serde::Deserialize;
 
+use super::upkeep::{What, until_drained};
 use super::{Api, parse, status};
 use crate::fleet::View;
 use crate::orders::{Goal, Order, Ordered};
 use crate::settle::{Progress, progress};
 
 /// Longest time an answer is held back.
-const WAIT_MS_MAX: u64 = 600_000;
+pub(super) const WAIT_MS_MAX: u64 = 600_000;
 
 /// Which replicas.
 #[derive(Debug, Deserialize)]
@@ -32,7 +33,8 @@ pub(super) async fn verb(
     body: Bytes,
 ) -> Result<Json<VerbReply>, HttpError> {
     let verb: Verb = verb.parse().map_err(|_| {
-        let message = format!("there is no verb `{verb}`: start, stop, restart, kill, retry, drain, undrain and scale are");
+        let message =
+            format!("there is no verb `{verb}`: start, stop, restart, kill, retry, drain, undrain and scale are");
         ApiError::new(ErrorCode::NotFound, message)
     })?;
     let request: VerbRequest = parse(&body)?;
@@ -62,14 +64,18 @@ async fn carry_out(api: &Api, order: Order, wait_ms: u64) -> Result<Json<VerbRep
     if api.stopping.is_draining() {
         return Err(ApiError::new(ErrorCode::ShuttingDown, "queen is about to end").into());
     }
+    let drains = matches!(order, Order::Verb { verb: Verb::Drain, .. });
     let ordered = api.registry.order(order).await?;
-    if wait_ms > 0 {
+    if wait_ms > 0 && drains {
+        let ids = ordered.targets.iter().map(|target| target.id.clone()).collect();
+        until_drained(api, What::Replicas(&ids), wait_ms.min(WAIT_MS_MAX)).await?;
+    } else if wait_ms > 0 {
         settle(api, &ordered, wait_ms.min(WAIT_MS_MAX)).await?;
     }
     Ok(Json(reply(&ordered, &api.registry.view())))
 }
 
-async fn settle(api: &Api, ordered: &Ordered, wait_ms: u64) -> Result<(), ApiError> {
+pub(super) async fn settle(api: &Api, ordered: &Ordered, wait_ms: u64) -> Result<(), ApiError> {
     let mut views = api.registry.views();
     let mut pending = String::new();
     let settled = async {
@@ -88,7 +94,7 @@ async fn settle(api: &Api, ordered: &Ordered, wait_ms: u64) -> Result<(), ApiErr
     tokio::select! {
         biased;
         settled = settled => return settled,
-        () = api.stopping.draining() => {
+        () = ended(api) => {
             let message = "queen is about to end; what was ordered stays ordered";
             return Err(ApiError::new(ErrorCode::ShuttingDown, message));
         }
@@ -96,6 +102,14 @@ async fn settle(api: &Api, ordered: &Ordered, wait_ms: u64) -> Result<(), ApiErr
     }
     let message = format!("not settled within {wait_ms} ms: {pending}; what was ordered stays ordered");
     Err(ApiError::new(ErrorCode::Timeout, message))
+}
+
+/// Resolves when this is not the queen any more, or soon.
+pub(super) async fn ended(api: &Api) {
+    tokio::select! {
+        () = api.stopping.draining() => {}
+        () = api.registry.left() => {}
+    }
 }
 
 fn reply(ordered: &Ordered, view: &View) -> VerbReply {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rbee_api::assignment::Engine;
 use rbee_api::{Verb, VerbRequest, WorkerAssignment, WorkerRef};
 
 use super::*;
@@ -21,7 +22,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(replicas: u32) -> Self {
-        Self::of(wish(replicas))
+        let mut wish = wish(replicas);
+        wish.spec.engine =
+            Engine::Llm { slots: 1, context: 1, threads: None, deterministic: false, cache_bytes_max: 0 };
+        Self::of(wish)
     }
 
     pub(crate) fn of(wish: Wish) -> Self {
@@ -54,6 +58,7 @@ impl World {
                 generation: record.as_ref().map_or(0, |record| record.generation),
                 stopping: false,
                 workers: record.iter().flat_map(|record| &record.workers).filter_map(&status).collect(),
+                upgrade: None,
             };
             self.fleet.heartbeat(self.now, hive, heartbeat).unwrap();
             self.wait(0);

@@ -143,7 +143,7 @@ impl Dispatch {
             if let Standing::New = standing {
                 standing = Standing::InLine { _place: None, turn: lane.try_turn() };
             }
-            let mut blocked = Blocked { opens_at: None, full: true };
+            let mut blocked = Blocked { opens_at: None, full: !route.endpoints.is_empty() };
             if standing.may_look(&lane) {
                 match self.pick(&view, route) {
                     Pick::Ready(in_flight) => return Ok(Found::Worker(in_flight)),

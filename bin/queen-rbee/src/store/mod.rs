@@ -10,11 +10,13 @@
 
 mod rows;
 mod schema;
+mod usage;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use rbee_api::usage::UsageRow;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
@@ -62,6 +64,13 @@ pub enum StoreError {
         #[source]
         source: rusqlite::Error,
     },
+    /// A read failed.
+    #[error("cannot read the store")]
+    Read {
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
     /// The writer thread could not be started or has ended.
     #[error("the store's writer is gone")]
     Closed,
@@ -83,7 +92,8 @@ pub struct Opened {
 /// A handle to the writer thread; clones share it.
 #[derive(Debug, Clone)]
 pub struct Store {
-    writer: mpsc::Sender<Write>,
+    /// Another one once the file was somebody else's meanwhile.
+    writer: Arc<Mutex<mpsc::Sender<Write>>>,
 }
 
 type Done = oneshot::Sender<Result<(), rusqlite::Error>>;
@@ -91,6 +101,8 @@ type Done = oneshot::Sender<Result<(), rusqlite::Error>>;
 enum Write {
     State(Arc<DesiredState>, Done),
     Stopped(Done),
+    Usage(Vec<UsageRow>, Done),
+    ReadUsage(String, oneshot::Sender<Result<Vec<UsageRow>, rusqlite::Error>>),
     Close(Done),
 }
 
@@ -125,7 +137,29 @@ impl Store {
             .name("store".into())
             .spawn(move || serve(connection, writes))
             .map_err(|_| StoreError::Closed)?;
-        Ok(Opened { store: Self { writer }, state, set_aside, restarts })
+        Ok(Opened { store: Self { writer: Arc::new(Mutex::new(writer)) }, state, set_aside, restarts })
+    }
+
+    /// Whether this program could use the file, which another may have open. Nothing is changed.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is of a newer program. A corrupt one is for [`Store::open`] to see to.
+    pub fn check(path: &Path) -> Result<(), StoreError> {
+        if !path.exists() {
+            return Ok(());
+        }
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let opened = Connection::open_with_flags(path, flags);
+        match opened.and_then(|connection| schema::version(&connection)) {
+            Ok(found) if found > schema::VERSION => Err(StoreError::TooNew { path: path.to_owned(), found }),
+            Ok(_) => Ok(()),
+            Err(error)
+                if matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) =>
+            {
+                Ok(())
+            }
+            Err(source) => Err(StoreError::Open { path: path.to_owned(), source }),
+        }
     }
 
     /// Writes the state; it is on disk when this returns.
@@ -136,12 +170,51 @@ impl Store {
         self.write(|done| Write::State(state, done)).await
     }
 
+    /// This handle and its clones, closed before, write through `other`'s writer from now on.
+    pub fn go_on_as(&self, other: &Self) {
+        *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = other.writer();
+    }
+
+    fn writer(&self) -> mpsc::Sender<Write> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Notes that queen ends by intention: the next start counts as the first.
     ///
     /// # Errors
     /// When it cannot be written.
     pub async fn mark_stopped(&self) -> Result<(), StoreError> {
         self.write(Write::Stopped).await
+    }
+
+    /// Adds to what keys have used.
+    ///
+    /// # Errors
+    /// When it is not written.
+    pub async fn add_usage(&self, rows: Vec<UsageRow>) -> Result<(), StoreError> {
+        self.write(|done| Write::Usage(rows, done)).await
+    }
+
+    /// As [`Store::add_usage`], to a file that another queen has open.
+    ///
+    /// # Errors
+    /// When it is not written.
+    pub fn add_usage_to(path: &Path, rows: &[UsageRow]) -> Result<(), StoreError> {
+        let written = Connection::open(path).and_then(|mut connection| {
+            connection.busy_timeout(std::time::Duration::from_secs(5))?;
+            usage::add(&mut connection, rows)
+        });
+        written.map_err(|source| StoreError::Write { source })
+    }
+
+    /// What keys have used since a day.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn usage(&self, since: String) -> Result<Vec<UsageRow>, StoreError> {
+        let (done, read) = oneshot::channel();
+        self.writer().send(Write::ReadUsage(since, done)).await.map_err(|_| StoreError::Closed)?;
+        read.await.map_err(|_| StoreError::Closed)?.map_err(|source| StoreError::Read { source })
     }
 
     /// Closes the file and returns when that is done: nothing of it is left open, its side files are gone.
@@ -154,7 +227,7 @@ impl Store {
 
     async fn write(&self, write: impl FnOnce(Done) -> Write) -> Result<(), StoreError> {
         let (done, written) = oneshot::channel();
-        self.writer.send(write(done)).await.map_err(|_| StoreError::Closed)?;
+        self.writer().send(write(done)).await.map_err(|_| StoreError::Closed)?;
         written.await.map_err(|_| StoreError::Closed)?.map_err(|source| StoreError::Write { source })
     }
 }
@@ -227,6 +300,11 @@ fn serve(mut connection: Connection, mut writes: mpsc::Receiver<Write>) {
         // A caller that no longer waits is no reason to leave the write out.
         let _ = match write {
             Write::State(state, done) => done.send(write_state(&mut connection, &state)),
+            Write::Usage(rows, done) => done.send(usage::add(&mut connection, &rows)),
+            Write::ReadUsage(since, done) => {
+                let _ = done.send(usage::since(&connection, &since));
+                continue;
+            }
             Write::Stopped(done) => done.send(rows::set_meta(&connection, "starts_in_a_row", "0")),
             Write::Close(done) => {
                 let _ = done.send(connection.close().map_err(|(_, error)| error));

@@ -314,3 +314,35 @@ fn one_that_others_need_is_never_idle() {
     kept.world.say("a", running(1));
     assert_eq!(kept.settle(), None);
 }
+
+/// QUEEN-28
+#[test]
+fn a_command_that_serves_finishes_what_it_has_before_it_is_stopped_or_restarted() {
+    let mut kept = Kept::new(World::of(wish(1)));
+    kept.world.say("a", running(1));
+    kept.busy(place("a", 0), 1);
+    let stop = kept.world.order(Verb::Stop);
+    assert_eq!(kept.settle(), kept.after(30));
+    assert!(kept.world.addresses().is_empty() && !kept.world.is_coming());
+    let desired = |kept: &Kept| kept.world.view().desired.hives["a"].workers[0].desired;
+    assert_eq!(desired(&kept), Desired::Running, "its hive is not told yet");
+    assert!(matches!(progress(&stop, &kept.world.view()), Progress::Waiting { .. }));
+    kept.busy(place("a", 0), 0);
+    kept.settle();
+    assert_eq!(desired(&kept), Desired::Stopped);
+    kept.world.say("a", running(1));
+    assert_eq!(progress(&stop, &kept.world.view()), Progress::Done);
+
+    kept.world.order(Verb::Start);
+    kept.world.say("a", running(2));
+    kept.busy(place("a", 0), 1);
+    kept.world.order(Verb::Restart);
+    assert!(kept.settle().is_some() && kept.world.addresses().is_empty() && kept.world.is_coming(), "requests wait");
+    kept.world.order(Verb::Start);
+    assert_eq!((kept.settle(), kept.world.addresses().len()), (None, 1), "called off");
+    kept.world.order(Verb::Restart);
+    kept.settle();
+    kept.world.wait(30);
+    kept.settle();
+    assert!(kept.world.view().desired.hives["a"].workers[0].restart_generation > 0, "its time is over");
+}

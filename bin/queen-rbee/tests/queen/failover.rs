@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::join_all;
 use rbee_api::Phase;
 use serde_json::{Value, json};
 
@@ -75,8 +76,9 @@ fn story(more: &Value) -> String {
     body.to_string()
 }
 
-async fn tell(queen: &TestQueen, more: &Value) -> Heard {
-    heard(&text_of(queen.post("/v1/chat/completions", story(more)).send().await.unwrap()).await)
+fn tell(queen: &TestQueen, more: &Value) -> impl Future<Output = Heard> + use<> {
+    let asked = queen.post("/v1/chat/completions", story(more)).send();
+    async { heard(&text_of(asked.await.unwrap()).await) }
 }
 
 async fn two(home: &tempfile::TempDir, keys: &str) -> (TestQueen, FakeHive, Teller, Teller) {
@@ -287,6 +289,44 @@ async fn a_client_that_goes_away_while_its_answer_moves_leaves_nothing() {
     queen.until_queued(1).await;
     drop(response);
     queen.until_queued(0).await;
+    queen.until_idle().await;
+    queen.stop().await;
+}
+
+/// GATE-10
+#[tokio::test]
+async fn sixty_four_streams_over_three_frail_workers_are_each_told_once() {
+    let home = tempfile::tempdir().unwrap();
+    let tellers = [Teller::start().await, Teller::start().await, Teller::start().await];
+    let ports = tellers.iter().map(|teller| teller.port).collect();
+    // Death is so frequent here that some meet it often before they get anywhere.
+    let (queen, _hive) = fleet(&home, "attempts_max = 50", ports).await;
+    let undisturbed: Vec<Heard> =
+        join_all((0..64).map(|seed| tell(&queen, &json!({"seed": seed, "n": 1 + seed % 3})))).await;
+    // The same each time: small steps of a generator that everybody knows.
+    let mut state = 4711_u64;
+    let mut random = move |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from((state >> 33) % below).unwrap()
+    };
+    for teller in &tellers {
+        let fates: Vec<Fate> = (0..40)
+            .map(|_| match random(6) {
+                0 => Fate::Lives,
+                1 => Fate::HandsOverAt(random(12)),
+                2 => Fate::EndsAt(random(3000)),
+                3 => Fate::RavesAt(random(12)),
+                _ => Fate::DiesAt(random(3000)),
+            })
+            .collect();
+        teller.fates(&fates);
+    }
+    let streams = (0..64).map(|seed| tell(&queen, &json!({"seed": seed, "n": 1 + seed % 3})));
+    let disturbed = within(join_all(streams)).await;
+    for (disturbed, undisturbed) in disturbed.iter().zip(&undisturbed) {
+        assert_eq!(disturbed.told(), undisturbed.told());
+    }
+    assert!(disturbed.iter().filter(|heard| heard.resumed.is_some()).count() > 10, "{disturbed:?}");
     queen.until_idle().await;
     queen.stop().await;
 }

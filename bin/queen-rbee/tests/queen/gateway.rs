@@ -170,6 +170,19 @@ async fn a_client_that_goes_away_ends_its_request_at_the_worker() {
     queen.stop().await;
 }
 
+#[tokio::test]
+async fn embeddings_are_routed_as_they_are_and_asked_for_again() {
+    let home = tempfile::tempdir().unwrap();
+    let good = MockWorker::start(Character::Good).await;
+    let (breaks, _) = raw(BREAKS_IN_JSON).await;
+    let (queen, _hive) = fleet(&home, "", vec![breaks, good.port]).await;
+    let body = r#"{"model":"m","input":["a"],"encoding_format":"base64"}"#;
+    let response = within(queen.post("/v1/embeddings", body).send()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(&good.requests()[0].1[..], body.as_bytes());
+    queen.stop().await;
+}
+
 /// GATE-04
 #[tokio::test]
 async fn a_replica_that_cannot_be_used_is_replaced_by_another() {

@@ -53,6 +53,8 @@ impl TestQueen {
             token: Token::parse(TOKEN, "test").unwrap(),
             listener,
             shutdown: shutdown.clone(),
+            relaunch: None,
+            predecessor: None,
         };
         let url = format!("http://{addr}");
         Self {
@@ -287,6 +289,7 @@ fn heartbeat(state: &HiveState, machine_id: &str, url: &str) -> Heartbeat {
         generation: state.assignment.as_ref().map_or(0, |assignment| assignment.generation),
         stopping: state.stopping,
         workers: state.workers.clone(),
+        upgrade: None,
     }
 }
 
@@ -314,6 +317,7 @@ pub fn worker(assigned: &WorkerAssignment, phase: Phase, port: u16) -> WorkerSta
         limits: Vec::new(),
         start_timeout_ms: 0,
         unloaded: false,
+        behind: false,
     }
 }
 

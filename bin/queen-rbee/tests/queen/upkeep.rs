@@ -41,7 +41,7 @@ async fn a_reload_touches_only_what_the_file_says_otherwise_and_a_bad_file_nothi
     write(&home, &format!("{ONE_WORKER}replica = 2\nstop_timeout = \"soon\"\n"));
     let refused = reload().await;
     let text = message(refused);
-    for part in ["rbee.toml", "line 6", "`replica`", "did you mean `replicas`?", "stop_timeout"] {
+    for part in ["rbee.toml", "rbee.toml:7", "`replica`", "did you mean `replicas`?", "rbee.toml:8", "stop_timeout"] {
         assert!(text.contains(part), "{part} in {text}");
     }
     assert_eq!(code(reload().await), ErrorCode::InvalidConfig);

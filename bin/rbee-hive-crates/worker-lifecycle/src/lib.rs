@@ -3,7 +3,6 @@
 //! Thin by intention: nothing here starts, probes or signals a process.
 
 mod engine;
-pub mod ports;
 mod template;
 mod unit;
 

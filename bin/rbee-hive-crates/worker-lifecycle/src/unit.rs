@@ -167,7 +167,7 @@ pub fn state_dir(worker: &WorkerAssignment, machine: &Machine) -> PathBuf {
 }
 
 fn engine_launch(worker: &WorkerAssignment, placement: &Placement, machine: &Machine) -> Result<Launch, UnitError> {
-    let Engine::Llm { slots, context, threads, deterministic } = &worker.spec.engine else {
+    let Engine::Llm { slots, context, threads, deterministic, cache_bytes_max } = &worker.spec.engine else {
         return Err(UnitError::NoModel);
     };
     let (Some(model), Some(path), Some(port)) = (&worker.model, &placement.model_path, placement.port) else {
@@ -186,6 +186,7 @@ fn engine_launch(worker: &WorkerAssignment, placement: &Placement, machine: &Mac
         args.extend([flag.to_owned(), number.to_string()]);
     }
     args.extend(["--state-dir".to_owned(), state_dir(worker, machine).to_string_lossy().into_owned()]);
+    args.extend(["--state-mib".to_owned(), (cache_bytes_max >> 20).to_string()]);
     // It hands over what is still in flight, and saves what it keeps, before it is killed.
     let stop_timeout_ms = worker.spec.stop_timeout_ms;
     let drain_timeout_ms = stop_timeout_ms - (stop_timeout_ms / 4).min(KEPT_FOR_SAVING_MS_MAX);

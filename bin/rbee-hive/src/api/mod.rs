@@ -3,6 +3,7 @@
 mod logs;
 mod metrics;
 mod reload;
+mod upgrade;
 mod verbs;
 mod why;
 
@@ -24,6 +25,7 @@ use crate::orders::Orders;
 use crate::pool::Pool;
 use crate::sample::Sampler;
 use crate::source::Source;
+use crate::upgrade::Upgrades;
 
 /// Who decides what this hive runs.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub struct Api {
     pub shutdown: Shutdown,
     /// Where the configuration is read again.
     pub source: Source,
+    /// Upgrades of this hive.
+    pub upgrades: Upgrades,
     /// What `[hive]` said when we started.
     pub started_with: HiveConfig,
 }
@@ -68,6 +72,7 @@ pub fn router(api: Arc<Api>, token: Token, hosts: AllowedHosts, body_bytes_max: 
         .route("/api/v1/workers/{name}/why", get(why::why))
         .route("/api/v1/workers/{name}/{verb}", post(verbs::verb))
         .route("/api/v1/reload", post(reload::reload))
+        .route("/api/v1/hives/{name}/upgrade", post(upgrade::begin).get(upgrade::outcome))
         .route("/api/v1/shutdown", post(shutdown))
         .route("/metrics", get(metrics::metrics))
         .with_state(api);

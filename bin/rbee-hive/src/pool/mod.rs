@@ -29,7 +29,6 @@ use rbee_api::{Assignment, Desired, Phase, ReplicaId, WorkerAssignment};
 use rbee_runtime::config::PortRange;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
-use worker_lifecycle::ports::PortTable;
 use worker_lifecycle::{Machine, Placement, unit_spec, wants_port};
 
 use self::handle::Command;
@@ -37,6 +36,7 @@ pub use self::handle::Pool;
 pub use self::open::{PoolConfig, PoolError};
 use self::prepare::{News, Report, Ticket};
 use self::system_ports::SystemPorts;
+use crate::ports::PortTable;
 use crate::reconcile::{self, Told};
 use crate::state::StateFiles;
 use crate::view::{Ahead, View, WorkerView, is_live};

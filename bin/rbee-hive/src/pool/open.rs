@@ -9,11 +9,11 @@ use model_store::ModelStore;
 use rbee_api::{Desired, ReplicaId};
 use rbee_runtime::config::PortRange;
 use tokio::sync::{mpsc, watch};
-use worker_lifecycle::ports::PortTable;
 use worker_lifecycle::{Machine, unit_spec};
 
 use super::dependencies::with_dependencies;
 use super::{Pool, Task, Unit};
+use crate::ports::PortTable;
 use crate::reconcile::Told;
 use crate::state::{StateError, StateFiles, UnitRecord};
 use crate::view::View;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
-use worker_lifecycle::ports::System;
+use crate::ports::System;
 
 /// Ports of this machine, as one replica sees them.
 #[derive(Debug)]

@@ -226,7 +226,7 @@ proptest! {
     fn an_older_generation_of_the_fleet_never_wins(order in prop::collection::vec(0u64..9, 1..20)) {
         let mut newest: Option<Assignment> = None;
         for generation in &order {
-            let offered = Assignment { fleet_id: "f".into(), generation: *generation, workers: Vec::new() };
+            let offered = Assignment { fleet_id: "f".into(), generation: *generation, workers: Vec::new(), upgrade_generation: 0 };
             if offered.supersedes(newest.as_ref()) {
                 newest = Some(offered);
             }

@@ -94,7 +94,7 @@ fn sleeper(name: &str, edit: impl Fn(&mut WorkerAssignment)) -> WorkerAssignment
 }
 
 fn assign(fleet: &str, generation: u64, workers: Vec<WorkerAssignment>) -> Assignment {
-    Assignment { fleet_id: fleet.into(), generation, workers }
+    Assignment { fleet_id: fleet.into(), generation, workers, upgrade_generation: 0 }
 }
 
 async fn hive_of(home: &Home, queen: &str) -> Running {

@@ -74,11 +74,11 @@ impl Home {
         let config = source.read()?;
         let token = Token::parse(TOKEN, "test")?;
         let path = Some("/usr/bin:/bin".into());
-        let hive = Hive::start(Settings { config, source, dirs, token, path }).await?;
+        let hive = Hive::start(Settings { config, source, dirs, token, path, relaunch: None, handover: None }).await?;
         let client = client(hive.url());
         let shutdown = Shutdown::new();
         let of_task = shutdown.clone();
-        let task = tokio::spawn(async move { hive.keep(&of_task).await });
+        let task = tokio::spawn(async move { hive.keep(&of_task).await.map(drop) });
         Ok(Running { client, shutdown, task })
     }
 

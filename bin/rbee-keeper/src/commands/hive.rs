@@ -1,9 +1,9 @@
-//! `hive list | status | drain | undrain | reload`.
+//! `hive list | status | drain | undrain | upgrade | reload`.
 
 use rbee_api::{DrainRequest, FleetStatus};
 use rbee_runtime::config::Config;
 
-use super::status;
+use super::{status, upgrade};
 use crate::cli::HiveCommand;
 use crate::context::{Context, Target};
 use crate::exit::Exit;
@@ -17,8 +17,7 @@ pub(super) async fn run(context: &Context, command: HiveCommand) -> Result<Exit,
     let config = context.config()?.config;
     match command {
         HiveCommand::List => {
-            let url = context.target(&config).url().to_owned();
-            let mut fleet = context.client(&url)?.status().await?;
+            let mut fleet = context.call(&config, async |client| client.status().await).await?;
             for hive in &mut fleet.hives {
                 hive.workers.clear();
             }
@@ -29,6 +28,7 @@ pub(super) async fn run(context: &Context, command: HiveCommand) -> Result<Exit,
             Ok(Exit::DONE)
         }
         HiveCommand::Reload => reload(context).await,
+        HiveCommand::Upgrade { name } => upgrade::hive(context, &config, &name).await,
         HiveCommand::Drain { name } => drain(context, &config, &name, true).await,
         HiveCommand::Undrain { name } => drain(context, &config, &name, false).await,
         HiveCommand::Status { name } => {
@@ -82,7 +82,7 @@ async fn drain(context: &Context, config: &Config, name: &str, drain: bool) -> R
     let reply = {
         let _spinner = context.ui.spinner(&format!("{} hive {name}", if drain { "draining" } else { "undraining" }));
         let request = DrainRequest { wait_ms: context.wait_ms() };
-        context.client(target.url())?.hive_drain(name, drain, &request).await?
+        context.call(config, async |client| client.hive_drain(name, drain, &request).await).await?
     };
     let done = match (drain, reply.changed) {
         (true, true) => "drained: nothing is in flight there",

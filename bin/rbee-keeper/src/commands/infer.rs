@@ -16,26 +16,36 @@ const PROMPT_BYTES_MAX: u64 = 8 << 20;
 
 pub(super) async fn run(context: &Context, args: InferArgs) -> Result<Exit, Failure> {
     let config = context.config()?.config;
-    let prompt = if args.prompt == "-" { context.blocking(read_stdin).await? } else { args.prompt };
+    let prompt = if args.prompt == "-" { context.blocking(read_stdin).await? } else { args.prompt.clone() };
     let target = context.target(&config);
-    let (inference, model) = match &target {
+    match infer(context, &target, &args, &prompt).await {
+        // Nothing was shown of an answer: asked again, it is the same question.
+        Err(failure) if failure.code == "unreachable" && context.recover(&config, &target).await? => {
+            infer(context, &target, &args, &prompt).await
+        }
+        other => other,
+    }
+}
+
+async fn infer(context: &Context, target: &Target, args: &InferArgs, prompt: &str) -> Result<Exit, Failure> {
+    let (inference, model) = match target {
         Target::Queen { url, .. } => {
             let inference = Inference::new(url, context.token()?)?;
-            let model = match args.model {
-                Some(model) => model,
+            let model = match &args.model {
+                Some(model) => model.clone(),
                 None => only_one(inference.models().await?)?,
             };
             (inference, model)
         }
         Target::Hive { url, .. } => {
             let fleet = context.client(url)?.status().await?;
-            let (worker_url, model) = worker_of_hive(&fleet, url, args.model)?;
+            let (worker_url, model) = worker_of_hive(&fleet, url, args.model.clone())?;
             (Inference::new(&worker_url, context.token()?)?, model)
         }
     };
     let request = ChatRequest {
         model,
-        messages: messages(args.system.as_deref(), &prompt),
+        messages: messages(args.system.as_deref(), prompt),
         generation: Generation {
             max_tokens: args.max_tokens.map(i64::from),
             temperature: args.temperature,

@@ -6,10 +6,11 @@ mod down;
 mod hive;
 mod infer;
 mod model;
-mod queen;
+pub(crate) mod queen;
 mod reload;
 mod status;
 mod up;
+mod upgrade;
 mod worker;
 
 use crate::cli::Command;

@@ -1,4 +1,4 @@
-//! `queen start | stop | restart | kill | status | logs`: this machine's orchestrator.
+//! `queen start | stop | restart | kill | status | upgrade | reload | logs`: this machine's orchestrator.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use rbee_runtime::config::Config;
 use rbee_runtime::listen::holder_of;
 use serde_json::json;
 
-use super::status;
+use super::{status, upgrade};
 use crate::cli::{LogArgs, QueenCommand};
 use crate::context::{Context, Target};
 use crate::exit::Exit;
@@ -38,6 +38,7 @@ pub(super) async fn run(context: &Context, command: QueenCommand) -> Result<Exit
         }
         QueenCommand::Status => return show(context, &config).await,
         QueenCommand::Reload => return reload(context, &config).await,
+        QueenCommand::Upgrade { binary } => return upgrade::queen(context, &config, binary).await,
         QueenCommand::Logs(args) => logs(context, args).await?,
     }
     Ok(Exit::DONE)
@@ -53,7 +54,7 @@ fn answer(context: &Context, config: &Config, changed: bool, pid: Option<u32>, w
 }
 
 /// Starts her and waits until she is ready; her pid, and whether she was not running before.
-pub(super) async fn start(context: &Context, config: &Config) -> Result<(u32, bool), Failure> {
+pub(crate) async fn start(context: &Context, config: &Config) -> Result<(u32, bool), Failure> {
     context.dirs.create()?;
     context.token_or_new()?;
     let manager = context.queen(config);

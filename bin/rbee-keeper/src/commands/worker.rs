@@ -43,7 +43,7 @@ pub(super) async fn run(context: &Context, command: WorkerCommand) -> Result<Exi
 }
 
 async fn list(context: &Context, config: &Config) -> Result<Exit, Failure> {
-    let fleet = context.client(context.target(config).url())?.status().await?;
+    let fleet = context.call(config, async |client| client.status().await).await?;
     let workers: Vec<WorkerOnHive> =
         fleet.workers().map(|(hive, worker)| WorkerOnHive { hive: hive.to_owned(), worker: worker.clone() }).collect();
     context.ui.answer(&json!({ "workers": workers }), |ui| {
@@ -66,7 +66,7 @@ async fn verb(
     let reply = {
         let _spinner = context.ui.spinner(&format!("{verb} {name}"));
         let request = VerbRequest { wait_ms: context.wait_ms(), ..how };
-        context.client(context.target(config).url())?.worker_verb(name, verb, &request).await?
+        context.call(config, async |client| client.worker_verb(name, verb, &request).await).await?
     };
     match verb {
         Verb::Stop | Verb::Kill => check_reached(&reply, Phase::Stopped)?,
@@ -86,7 +86,7 @@ async fn scale(context: &Context, config: &Config, name: String, replicas: u32) 
     let reply = {
         let _spinner = context.ui.spinner(&format!("scaling {name} to {replicas}"));
         let request = ScaleRequest { replicas, wait_ms: context.wait_ms() };
-        context.client(context.target(config).url())?.scale(&name, &request).await?
+        context.call(config, async |client| client.scale(&name, &request).await).await?
     };
     // Replicas that went are stopped or not in the answer any more; those that stay must run.
     let staying = |worker: &&WorkerOnHive| worker.worker.replica < replicas;
@@ -148,7 +148,7 @@ fn check_each<'a>(workers: impl Iterator<Item = &'a WorkerOnHive>, wanted: Phase
 }
 
 async fn why(context: &Context, config: &Config, name: &WorkerRef) -> Result<Exit, Failure> {
-    let reply = context.client(context.target(config).url())?.worker_why(name).await?;
+    let reply = context.call(config, async |client| client.worker_why(name).await).await?;
     context.ui.answer(&reply, |ui| history(&reply, ui.color()));
     Ok(Exit::DONE)
 }
@@ -186,8 +186,8 @@ async fn show(context: &Context, config: &Config, name: &WorkerRef) -> Result<Ex
 
 async fn logs(context: &Context, config: &Config, name: &WorkerRef, args: LogArgs) -> Result<Exit, Failure> {
     let query = LogQuery { replica: name.replica, hive: name.hive.clone(), lines: args.lines, follow: args.follow };
-    let client = context.client(context.target(config).url())?;
-    let mut pieces = std::pin::pin!(client.worker_logs(&name.name, &query).await?);
+    let pieces = context.call(config, async |client| client.worker_logs(&name.name, &query).await).await?;
+    let mut pieces = std::pin::pin!(pieces);
     let as_json = context.ui.is_json() && !args.follow;
     let mut text = Vec::new();
     while let Some(piece) = pieces.next().await {

@@ -285,6 +285,17 @@ impl DaemonManager {
         })
     }
 
+    /// Whether the daemon is gone although nobody told it to end: it was killed, or it crashed.
+    ///
+    /// # Errors
+    /// [`DaemonError::PidFileError`] when the state file is garbage or unreadable.
+    pub fn has_crashed(&self) -> Result<bool> {
+        Ok(match self.observe()? {
+            Observed::Gone { state, .. } => state.is_none_or(|state| state.stage != Stage::Ending),
+            Observed::Running { .. } | Observed::Nothing => false,
+        })
+    }
+
     /// Removes the files of a daemon that is gone. A running daemon's files are left alone.
     ///
     /// # Errors

@@ -12,19 +12,18 @@ const FIRST_FD: RawFd = 3;
 
 /// See [`crate::replace_self`].
 pub(crate) fn replace_self(
-    program: &Path,
-    fallback: &Path,
+    programs: &[(&Path, String)],
+    name: &str,
     args: &[OsString],
-    env: &[(&str, String)],
     sockets: &[BorrowedFd<'_>],
 ) -> io::Error {
     if let Err(error) = place(sockets) {
         return error;
     }
     let mut error = io::Error::from(io::ErrorKind::NotFound);
-    for program in [program, fallback] {
+    for (program, value) in programs {
         let mut command = Command::new(program);
-        command.args(args).envs(env.iter().map(|(name, value)| (*name, value)));
+        command.args(args).env(name, value);
         command.env("LISTEN_FDS", sockets.len().to_string()).env("LISTEN_PID", std::process::id().to_string());
         error = command.exec();
         tracing::error!(program = %program.display(), %error, "cannot become this program");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use rbee_api::ids::is_valid_name;
 
 use super::dependencies;
@@ -15,6 +16,8 @@ use super::values::{Ready, StopSignal};
 pub const REPLICAS_MAX: u32 = 256;
 /// Slots of one engine.
 const SLOTS_MAX: u32 = 256;
+/// What a replica of it may keep on disk.
+const CACHE_MAX: ByteSize = ByteSize::pib(1);
 /// Placeholders that the hive fills into a command.
 const PLACEHOLDERS: [&str; 5] = ["port", "model_path", "name", "replica", "run_dir"];
 
@@ -225,6 +228,11 @@ fn check_bounds(worker: &WorkerConfig, key: &str, document: &mut Document<'_>) {
     within(document, "context", worker.context, 16, 16 << 20);
     if let Some(threads) = worker.threads {
         within(document, "threads", threads, 1, 1024);
+    }
+    let kept = worker.cache_max.as_u64();
+    if kept > CACHE_MAX.as_u64() || kept % ByteSize::mib(1).as_u64() != 0 {
+        let message = format!("`{}` must be whole MiB, at most {CACHE_MAX}, not {}", at("cache_max"), worker.cache_max);
+        document.problem(&at("cache_max"), message, None);
     }
     let optional =
         [("start_timeout", worker.start_timeout), ("idle_ttl", worker.idle_ttl), ("watchdog", worker.watchdog)];

@@ -61,7 +61,8 @@ pub struct QueenConfig {
     /// How long a hive counts as alive after its last heartbeat. Default 15 s.
     #[serde(with = "duration")]
     pub lease_ttl: Duration,
-    /// How long requests in flight may take to end when she stops. Default 30 s.
+    /// How long requests in flight may take to end when she stops, and at a worker that she drains to stop, restart or move
+    /// it. Default 30 s.
     #[serde(with = "duration")]
     pub drain_timeout: Duration,
     /// How long an upgrade may take until the new process serves; then the old one goes on alone. Default 60 s.
@@ -233,6 +234,9 @@ pub struct WorkerConfig {
     pub idle_ttl: Option<Duration>,
     /// Our engine: the same tokens alone, in a batch and after a resume; slower prefill.
     pub deterministic: bool,
+    /// Our engine: most of what each replica made of recent conversations that is kept on disk over its restarts, whole
+    /// MiB; `0B` keeps nothing. Default 512 MiB.
+    pub cache_max: ByteSize,
     /// Environment added to the hive's.
     pub env: BTreeMap<String, String>,
     /// Working folder. Absent: the hive's.
@@ -288,6 +292,7 @@ impl Default for WorkerConfig {
             threads: None,
             idle_ttl: None,
             deterministic: false,
+            cache_max: ByteSize::mib(512),
             env: BTreeMap::new(),
             working_dir: None,
             pid_file: None,

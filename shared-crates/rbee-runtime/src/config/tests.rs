@@ -49,6 +49,7 @@ context = 2048
 threads = 1
 idle_ttl = "10m"
 deterministic = false
+cache_max = "1GiB"
 [worker.cache]
 command = ["redis-server", "--port", "{port}"]
 [worker.api]
@@ -133,6 +134,7 @@ source = "pypi:x"
 model = "n"
 slots = 0
 stop_timeout = "0s"
+cache_max = "1500KiB"
 restart = { polcy = "always", backoff_min = "2m" }
 health = { interval = "soon" }
 [worker.b]
@@ -148,12 +150,13 @@ command = []
         "worker `a` wants the unknown model `n`",
         "`worker.a.slots` must be 1 to 256, not 0 at rbee.toml:11",
         "`worker.a.stop_timeout` must not be 0 at rbee.toml:12",
-        "unknown key `polcy` at rbee.toml:13; did you mean `policy`?",
+        "`worker.a.cache_max` must be whole MiB, at most 1.0 PiB, not 1.5 MiB at rbee.toml:13",
+        "unknown key `polcy` at rbee.toml:14; did you mean `policy`?",
         "`backoff_min` of `worker.a.restart` is above `backoff_max`",
         "bad value of `worker.a.health.interval`: `soon` is no duration such as `30s`",
-        "worker `b` has nothing to run at rbee.toml:15; give it `model` (our engine) or `command` (any program)",
-        "`c d` cannot name a worker at rbee.toml:16",
-        "the command of worker `c d` names no program at rbee.toml:17",
+        "worker `b` has nothing to run at rbee.toml:16; give it `model` (our engine) or `command` (any program)",
+        "`c d` cannot name a worker at rbee.toml:17",
+        "the command of worker `c d` names no program at rbee.toml:18",
     ];
     for expected in expected {
         assert!(complaints.contains(expected), "missing {expected:?} in\n{complaints}");

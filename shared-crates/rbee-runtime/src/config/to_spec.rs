@@ -114,6 +114,7 @@ impl WorkerConfig {
                 context: self.context,
                 threads: self.threads,
                 deterministic: self.deterministic,
+                cache_bytes_max: self.cache_max.as_u64(),
             },
         };
         let default_start_timeout = if self.is_engine() { ENGINE_START_TIMEOUT } else { COMMAND_START_TIMEOUT };

@@ -78,12 +78,21 @@ pub async fn serve_until_closed(
 
 /// Lets connections in until it is closed; clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Door(CancellationToken);
+pub struct Door {
+    closing: CancellationToken,
+    closed: CancellationToken,
+}
+
+/// A server that is busy letting others in sees a moment later that its door is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Door {
-    /// From now on connections are for others to take.
-    pub fn close(&self) {
-        self.0.cancel();
+    /// From now on connections are for others to take; returns when the socket is let go of.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.closed.cancelled()).await.is_err() {
+            tracing::debug!("the listening socket is let go of later");
+        }
     }
 }
 
@@ -102,11 +111,12 @@ impl Listener for Doorway {
         if let Some(socket) = &mut self.socket {
             tokio::select! {
                 biased;
-                () = self.door.0.cancelled() => {}
+                () = self.door.closing.cancelled() => {}
                 taken = Listener::accept(socket) => return taken,
             }
             self.address = socket.local_addr().ok();
             self.socket = None;
+            self.door.closed.cancel();
         }
         std::future::pending().await
     }
@@ -120,7 +130,7 @@ impl Listener for Doorway {
 }
 
 async fn say_last(State(door): State<Door>, mut response: Response) -> Response {
-    if door.0.is_cancelled() {
+    if door.closing.is_cancelled() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

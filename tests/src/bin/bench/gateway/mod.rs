@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use rbee_tests::mock::MockChain;
+use rbee_tests::mock::{MockChain, SLOTS};
 
 use crate::effort::{Effort, allow_many_files, pss_kib};
 use load::{Asked, Held, closed_loop, streams};
@@ -145,7 +145,8 @@ async fn memory(options: &Options) -> Result<Vec<Memory>> {
     let mut found: Vec<Memory> = options.held.iter().map(|streams| Memory::new(*streams)).collect();
     for run in 0..options.runs {
         for memory in &mut found {
-            let chain = MockChain::up("", "");
+            let replicas = memory.streams.div_ceil(SLOTS);
+            let chain = MockChain::up("", &format!("replicas = {replicas}\n"));
             let queen = [chain.queen_pid()];
             // Everything that is made at a first request is there, and connections for a few.
             closed_loop(chain.queen(), AT_ONCE_STREAMED, 8, Duration::from_secs(1)).await?;
