@@ -50,9 +50,7 @@ fn under_load<T>(home: &Home, work: impl FnOnce() -> T) -> (T, usize) {
     thread::scope(|scope| {
         let streams = || {
             while !over.load(Ordering::Acquire) {
-                let streamed =
-                    client(home).stream(PACE, TOKENS).unwrap_or_else(|error| panic!("{error}\n{}", home.logs()));
-                assert!(streamed.is_complete(), "{streamed:?}\n{}", home.logs());
+                assert_whole(home, &mut begun(home, PACE));
                 count.fetch_add(1, Ordering::AcqRel);
             }
         };
@@ -66,9 +64,10 @@ fn under_load<T>(home: &Home, work: impl FnOnce() -> T) -> (T, usize) {
 }
 
 /// A stream that has begun.
-fn begun(home: &Home) -> TcpStream {
-    let mut body = client(home).chat_body("20/s", TOKENS);
+fn begun(home: &Home, pace: &str) -> TcpStream {
+    let mut body = client(home).chat_body("x", TOKENS);
     body["stream"] = true.into();
+    body["user"] = pace.into();
     let body = body.to_string();
     let mut connection = TcpStream::connect(("127.0.0.1", home.queen_port)).unwrap();
     write!(
@@ -87,11 +86,18 @@ fn begun(home: &Home) -> TcpStream {
     connection
 }
 
+/// Reads it to its end, which must be one.
+fn assert_whole(home: &Home, stream: &mut TcpStream) {
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("data: [DONE]") && !rest.contains("\"error\""), "{rest}\n{}", home.logs());
+}
+
 fn workers(status: &Value) -> &Vec<Value> {
     status["hives"][0]["workers"].as_array().unwrap()
 }
 
-/// QUEEN-20
+/// QUEEN-20 QUEEN-28
 #[test]
 fn a_rolling_restart_breaks_no_stream_of_a_command_that_ends_at_once() {
     let home = foreign("");
@@ -102,6 +108,9 @@ fn a_rolling_restart_breaks_no_stream_of_a_command_that_ends_at_once() {
     assert_eq!((workers(&after).len(), &worker(&after)["replica"]), (1, &0.into()), "names end as they began: {after}");
     assert_ne!(pid(worker(&after)), pid(worker(&before)));
     assert_eq!(worker(&after)["incarnation"], 2);
+    // Without a stand-in requests wait, and nothing breaks either.
+    let ((reply, code), _) = under_load(&home, || home.json(&["worker", "restart", "m"]));
+    assert_eq!((code, &reply["workers"][0]["incarnation"]), (0, &3.into()), "{reply}");
     let (refused, code) = home.json(&["worker", "restart", "m/0", "--rolling"]);
     assert!(code != 0 && error_text(&refused).contains("all replicas"), "{refused}");
     down(&home);
@@ -138,16 +147,14 @@ fn a_drained_hive_gives_no_new_answers_and_finishes_what_it_has() {
     let home = foreign("");
     up(&home);
     thread::scope(|scope| {
-        let mut last = begun(&home);
+        let mut last = begun(&home, "20/s");
         home.keeper(&["hive", "drain", "local"]).assert().success();
-        let mut rest = String::new();
-        last.read_to_string(&mut rest).unwrap();
-        assert!(rest.contains("data: [DONE]"), "{rest}");
+        assert_whole(&home, &mut last);
         let in_flight = |status: &Value| worker(status)["phase"] == "draining";
         let status = home.status();
         assert!(in_flight(&status) && status["hives"][0]["phase"] == "draining", "{status}");
         home.keeper(&["status"]).assert().success();
-        let waits = scope.spawn(|| client(&home).chat(PACE, 3));
+        let waits = scope.spawn(|| client(&home).chat("x", 3));
         wait::until("the request that waits", SOON, || {
             (client(&home).get("/health").body["queue_depth"] == 1).then_some(())
         });
@@ -177,13 +184,12 @@ fn a_worker_nobody_uses_is_unloaded_and_loaded_by_the_next_request() {
         (&"unloaded after 300ms idle".into(), &Value::Null)
     );
     // A stream that takes longer than that keeps it loaded.
-    let streamed = client(&home).stream("20/s", TOKENS).unwrap();
-    assert!(streamed.is_complete(), "{streamed:?}\n{}", home.logs());
+    assert_whole(&home, &mut begun(&home, "20/s"));
     let status = asleep();
     assert_eq!(worker(&status)["restarts"], 0);
     home.keeper(&["up"]).assert().success();
     let answers: Vec<_> = thread::scope(|scope| {
-        let asks: Vec<_> = (0..8).map(|_| scope.spawn(|| client(&home).chat(PACE, 3))).collect();
+        let asks: Vec<_> = (0..8).map(|_| scope.spawn(|| client(&home).chat("x", 3))).collect();
         asks.into_iter().map(|ask| ask.join().unwrap()).collect()
     });
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
@@ -209,7 +215,10 @@ fn queen_reloads_by_verb_and_by_signal_and_touches_only_what_changed() {
     wait::until("the refusal in the log", SOON, || log().contains("was not reloaded; nothing changed").then_some(()));
     assert!(log().contains("did you mean `replicas`?"), "{}", log());
     let (refused, code) = home.json(&["queen", "reload"]);
-    assert_eq!((code, &refused["error"]["code"]), (78, &"invalid_config".into()), "{refused}");
+    assert!(code == 78 && error_text(&refused).contains("rbee.toml:"), "{refused}");
+    let token = Client::new(&home.queen_url(), "m").with_token(&home.token());
+    let answer = token.post_json("/api/v1/reload", &json!({}));
+    assert_eq!((answer.status, &answer.body["error"]["code"]), (400, &"invalid_config".into()), "{answer:?}");
 
     home.write_config(SLEEPER);
     assert_eq!(workers(&home.status()).len(), 2, "nothing changed");

@@ -23,7 +23,7 @@ mod usage;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -60,6 +60,9 @@ use request::Path;
 use resume::Progress;
 use upstream::{Answer, AnswerBody, Pieces, Upstream};
 use usage::Account;
+
+/// How long a request that is still being written has when queen ends.
+const LATE_BODY: Duration = Duration::from_secs(2);
 
 /// What the gateway works with.
 #[derive(Debug)]
@@ -260,7 +263,17 @@ async fn answer(
     let limits = &settings.limits;
     let (parts, body) = request.into_parts();
     let caller = gateway.caller(&parts.headers)?;
-    let body = request::read_body(&parts.headers, body, limits.body_bytes_max, limits.body_timeout).await?;
+    let body = request::read_body(&parts.headers, body, limits.body_bytes_max, limits.body_timeout);
+    // Not the time of those who wait for an answer: half a request that never ends must not hold up queen's end.
+    let too_late = async {
+        gateway.stopping.draining().await;
+        tokio::time::sleep(LATE_BODY).await;
+    };
+    let body = tokio::select! {
+        biased;
+        body = body => body?,
+        () = too_late => return Err(dispatch::shutting_down()),
+    };
     let asked = request::peek(path, &body, caller.key.is_some())?;
     known_model(gateway, &caller, &asked.model)?;
     *model = Some(asked.model.clone());

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderName,
 };
@@ -32,6 +33,8 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const POOL_IDLE_MAX: usize = 256;
 /// What one connection may hold of an answer before it is passed on.
 const BUFFER_BYTES_MAX: usize = 32 * 1024;
+/// Chunks that are passed on at once, where so many have come.
+const GATHERED_MAX: usize = 32;
 /// Tells our engine that its answer can be gone on with elsewhere.
 const RESUMABLE_HEADER: HeaderName = HeaderName::from_static("x-rbee-resumable");
 /// Meant for one connection, not for who is behind it (RFC 9110, 7.6.1).
@@ -84,13 +87,50 @@ pub(super) enum AnswerBody {
 }
 
 /// Pieces of a body.
-pub(super) struct Pieces(Incoming);
+pub(super) struct Pieces {
+    body: Incoming,
+    gathered: Vec<Bytes>,
+    /// How it ended, behind what was given already.
+    ended: Option<Option<hyper::Error>>,
+}
 
 impl Pieces {
-    /// The next one; `None` at the end. Nothing is lost when this is dropped.
+    fn new(body: Incoming) -> Self {
+        Self { body, gathered: Vec::new(), ended: None }
+    }
+
+    /// The next one, with all that came together with it; `None` at the end. Nothing is lost when this is dropped.
     pub(super) async fn next(&mut self) -> Option<Result<Bytes, hyper::Error>> {
+        if self.gathered.is_empty() {
+            if let Some(ended) = self.ended.take() {
+                return ended.map(Err);
+            }
+            match self.frame().await? {
+                Ok(first) => self.gathered.push(first),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        // A worker that has much to say says it in many chunks. The task that reads them gives them one by one: let it,
+        // rather than wake the client for each.
+        while self.ended.is_none() && self.gathered.len() < GATHERED_MAX {
+            tokio::task::yield_now().await;
+            match self.frame().now_or_never() {
+                None => break,
+                Some(Some(Ok(piece))) => self.gathered.push(piece),
+                Some(Some(Err(error))) => self.ended = Some(Some(error)),
+                Some(None) => self.ended = Some(None),
+            }
+        }
+        let gathered = std::mem::take(&mut self.gathered);
+        Some(Ok(match gathered.len() {
+            1 => gathered.into_iter().next().unwrap_or_default(),
+            _ => gathered.concat().into(),
+        }))
+    }
+
+    async fn frame(&mut self) -> Option<Result<Bytes, hyper::Error>> {
         loop {
-            match self.0.frame().await? {
+            match self.body.frame().await? {
                 Ok(frame) => match frame.into_data() {
                     Ok(data) if data.is_empty() => {}
                     Ok(data) => return Some(Ok(data)),
@@ -168,7 +208,7 @@ impl Upstream {
             .headers
             .get(CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
-        let pieces = Pieces(body);
+        let pieces = Pieces::new(body);
         let body = match events && head.status.is_success() {
             true => AnswerBody::Events(pieces),
             false => match whole(pieces, question.patience).await {
