@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rbee_tests::home::Home;
 use rbee_tests::processes;
@@ -79,7 +79,11 @@ impl<'h> Deeds<'h> {
         thread::scope(|scope| {
             for at in (0..DEEDS.len()).cycle() {
                 let more_us = u64::try_from(self.pause.as_micros() / 2).unwrap_or(0);
-                thread::park_timeout(self.pause + self.random.up_to(more_us));
+                let until = Instant::now() + self.pause + self.random.up_to(more_us);
+                // Each deed that is done wakes us.
+                while Instant::now() < until {
+                    thread::park_timeout(until.saturating_duration_since(Instant::now()));
+                }
                 if over.load(Ordering::SeqCst) {
                     return;
                 }
