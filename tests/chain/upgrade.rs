@@ -41,11 +41,18 @@ fn log(home: &Home) -> String {
 
 /// One streamed answer of so many tokens, some seconds long; all that came.
 fn stream(home: &Home, client: &Client, tokens: i64) -> String {
+    stream_telling(home, client, tokens, &AtomicBool::new(false))
+}
+
+/// The same, which tells when the answer has begun.
+fn stream_telling(home: &Home, client: &Client, tokens: i64, begun: &AtomicBool) -> String {
     let mut body = client.chat_body("count", tokens);
     (body["stream"], body["user"]) = (json!(true), json!("30/s"));
     let agent: ureq::Agent = ureq::Agent::config_builder().proxy(None).build().into();
     let request = agent.post(format!("{}{CHAT}", home.queen_url())).content_type("application/json");
-    request.send(body.to_string()).unwrap().body_mut().read_to_string().unwrap()
+    let mut answer = request.send(body.to_string()).unwrap();
+    begun.store(true, Ordering::Relaxed);
+    answer.body_mut().read_to_string().unwrap()
 }
 
 /// UPGR-01
@@ -103,6 +110,33 @@ fn an_upgrade_breaks_no_stream_and_touches_nothing_below() {
     wait::until("a new hive", WITHIN, || {
         let hive = &home.status()["hives"][0];
         (hive["phase"] == "running" && pid(hive) != pid(&before["hives"][0])).then_some(())
+    });
+    chain.down();
+}
+
+/// UPGR-10
+#[test]
+fn a_queen_between_two_others_stays_as_long_as_the_oldest_writes() {
+    let chain = MockChain::up("", "");
+    let home = &chain.home;
+    let client = Client::new(&home.queen_url(), mock::NAME);
+    let oldest = pid(&home.status()["queen"]);
+    let begun = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let long = scope.spawn(|| stream_telling(home, &client, 300, &begun));
+        wait::until("the answer begins", WITHIN, || begun.load(Ordering::Relaxed).then_some(()));
+        let (_, between) = upgraded(home, &[]);
+        upgraded(home, &[]);
+        wait::until("the oldest has written her last answer", WITHIN, || {
+            let there = queens(home);
+            if !there.contains(&between) {
+                assert!(!queens(home).contains(&oldest), "nobody tells her of the fleet any more");
+            }
+            (!there.contains(&oldest)).then_some(())
+        });
+        let text = long.join().unwrap();
+        assert!(text.trim_end().ends_with("data: [DONE]"), "{text}");
+        processes::wait_gone(between, WITHIN);
     });
     chain.down();
 }

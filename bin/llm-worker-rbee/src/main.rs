@@ -53,7 +53,8 @@ fn start(args: Args) -> anyhow::Result<()> {
         no_color: env.no_color,
     })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        // It does little, and what wakes up beside the engine takes from it where cores are few.
+        .worker_threads(1)
         .thread_stack_size(STACK_BYTES)
         .enable_all()
         .build()

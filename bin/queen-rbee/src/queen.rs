@@ -183,7 +183,8 @@ async fn live_after(setup: Setup, predecessor: &mut Option<Predecessor>) -> Resu
             Outcome::Lost(reason) => return Err(QueenError::Handover { reason }),
             Outcome::Left(heir) => {
                 drop((socket, upkeep));
-                heir.last_answers(&gateway, &parts.registry, &parts.stopping, &config.queen).await;
+                let elder = succession.as_mut();
+                heir.last_answers(&gateway, &parts.registry, &parts.stopping, &config.queen, elder).await;
                 server_end.drain();
                 // Its own errors matter no more.
                 let _ = server.await;

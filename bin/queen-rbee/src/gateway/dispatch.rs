@@ -120,7 +120,10 @@ impl Dispatch {
         loop {
             let in_flight = match self.find().await? {
                 Found::Worker(in_flight) => in_flight,
-                Found::Refusal(answer, in_flight) => return Ok(Begun { answer, in_flight, deaths: self.deaths }),
+                Found::Refusal(refusal) => {
+                    let (answer, in_flight) = *refusal;
+                    return Ok(Begun { answer, in_flight, deaths: self.deaths });
+                }
             };
             let outcome = self.ask(in_flight.endpoint()).await;
             if let Some((answer, in_flight)) = self.judge(in_flight, outcome)? {
@@ -149,8 +152,8 @@ impl Dispatch {
                     Pick::Ready(in_flight) => return Ok(Found::Worker(in_flight)),
                     Pick::None { opens_at, full } => blocked = Blocked { opens_at, full },
                 }
-                if let Some((answer, in_flight)) = self.full_answer.take() {
-                    return Ok(Found::Refusal(answer, in_flight));
+                if let Some(refusal) = self.full_answer.take() {
+                    return Ok(Found::Refusal(Box::new(refusal)));
                 }
                 if route.outlook == Outlook::Unloaded && route.endpoints.is_empty() {
                     // Whoever is first has it loaded; the others find it on its way.
@@ -323,7 +326,7 @@ impl Dispatch {
 
 enum Found {
     Worker(InFlight),
-    Refusal(Answer, InFlight),
+    Refusal(Box<(Answer, InFlight)>),
 }
 
 /// Why no worker was found.

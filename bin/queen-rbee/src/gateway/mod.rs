@@ -8,6 +8,7 @@
 //! ```
 
 mod dispatch;
+mod events;
 mod keys;
 mod lanes;
 mod limits;
@@ -360,7 +361,7 @@ async fn stream(
         }
         Next::End => Bytes::new(),
     };
-    let headers = relay.headers().unwrap_or_else(event_headers);
+    let headers = relay.headers.take().unwrap_or_else(event_headers);
     let body = Body::from_stream(unfold(Some((Some(first), relay, tracked)), |state| async move {
         let (first, mut relay, tracked) = state?;
         if let Some(first) = first {

@@ -18,10 +18,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use rbee_api::{ApiError, ErrorBody, ErrorCode};
+use rbee_api::{ApiError, ErrorCode};
 use tokio::time::{Instant, Sleep};
 
 use super::dispatch::{self, Begun, Dispatch, Wanted};
+use super::events;
 use super::picker::InFlight;
 use super::stream::{End, Stream};
 use super::upstream::{Answer, AnswerBody, Pieces};
@@ -30,7 +31,7 @@ use super::{Gateway, Settings};
 
 /// Times that one answer is gone on with.
 const RESUMES_MAX: u32 = 256;
-/// What a client sees while a worker has nothing to say.
+/// To a client while a worker has nothing to say.
 const WORKING: Bytes = Bytes::from_static(b": working\n\n");
 const DONE: &[u8] = b"data: [DONE]\n\n";
 
@@ -49,7 +50,8 @@ pub(super) struct Relay {
     resumes: u32,
     /// In a row, without getting any further.
     deaths: u32,
-    headers: Option<http::HeaderMap>,
+    /// Of the worker that began first.
+    pub(super) headers: Option<http::HeaderMap>,
     account: Option<Account>,
 }
 
@@ -80,7 +82,7 @@ pub(super) enum Next {
     End,
 }
 
-/// Why a worker's part has ended before the answer was complete.
+/// Why a worker's part has ended too early.
 enum Break {
     Died(&'static str),
     Silent(Duration),
@@ -117,11 +119,6 @@ impl Relay {
         relay
     }
 
-    /// The headers of the worker that began, where one has.
-    pub(super) fn headers(&mut self) -> Option<http::HeaderMap> {
-        self.headers.take()
-    }
-
     /// The next part for the client. Nothing is lost when this is dropped.
     pub(super) async fn next(&mut self) -> Next {
         loop {
@@ -134,7 +131,7 @@ impl Relay {
                             Some(next) => return next,
                             None => continue,
                         },
-                        () = &mut self.interrupt => return self.fail(interrupted()),
+                        () = &mut self.interrupt => return self.fail(events::interrupted()),
                         () = &mut self.timer => {}
                     }
                     return self.comment();
@@ -143,7 +140,7 @@ impl Relay {
                     let piece = tokio::select! {
                         biased;
                         piece = flowing.pieces.next() => piece,
-                        () = &mut self.interrupt => return self.fail(interrupted()),
+                        () = &mut self.interrupt => return self.fail(events::interrupted()),
                         () = &mut self.timer => match self.patience_is_over() {
                             Some(next) => return next,
                             None => continue,
@@ -190,8 +187,7 @@ impl Relay {
         }
         self.headers.get_or_insert(headers);
         self.stream.another_worker();
-        let now = Instant::now();
-        self.phase = Phase::Flowing(Box::new(Flowing { pieces, in_flight, last_heard: now }));
+        self.phase = Phase::Flowing(Box::new(Flowing { pieces, in_flight, last_heard: Instant::now() }));
         self.set_timer();
         None
     }
@@ -224,10 +220,10 @@ impl Relay {
         };
         if let Some(why) = why {
             let next = self.broke(why);
-            return match (taken.pass.is_empty(), next) {
-                (true, next) => next,
-                (false, None) => Some(self.pass(taken.pass)),
-                (false, Some(next)) => Some(self.pass_and(taken.pass, next)),
+            return match next {
+                _ if taken.pass.is_empty() => next,
+                None => Some(self.pass(taken.pass)),
+                Some(next) => Some(self.pass_and(taken.pass, next)),
             };
         }
         if !taken.pass.is_empty() {
@@ -242,9 +238,9 @@ impl Relay {
         let Phase::Flowing(flowing) = std::mem::replace(&mut self.phase, Phase::Ended) else { return Some(Next::End) };
         let own = flowing.in_flight.endpoint().own_engine && self.wanted.asked.own.is_some();
         let error = match &why {
-            Break::Error(error) if !own || !is_the_workers_fault(error) => {
+            Break::Error(error) if !own || !events::is_the_workers_fault(error) => {
                 self.account_failed();
-                return Some(Next::Pass(event(error)));
+                return Some(Next::Pass(events::event(error)));
             }
             why => self.note_break(&flowing.in_flight, why),
         };
@@ -261,7 +257,7 @@ impl Relay {
         }
         self.account_failed();
         Some(match why {
-            Break::Error(error) => Next::Pass(event(&error)),
+            Break::Error(error) => Next::Pass(events::event(&error)),
             _ => Next::Failed(error),
         })
     }
@@ -276,10 +272,11 @@ impl Relay {
             Break::Error(_) => ("failed_in_answer", "the worker failed".to_owned()),
         };
         let now = std::time::Instant::now();
-        match why {
-            Break::Silent(_) => self.gateway.picker.silent(endpoint, now),
-            // It ends within a moment, or is full of those who leave.
-            _ => self.gateway.picker.failed(endpoint, now),
+        let picker = &self.gateway.picker;
+        if let Break::Silent(_) = why {
+            picker.silent(endpoint, now)
+        } else {
+            picker.failed(endpoint, now)
         }
         if !matches!(why, Break::Handover) {
             self.deaths += 1;
@@ -386,26 +383,12 @@ impl Relay {
 
     /// An error to a client that has been promised a stream.
     pub(super) fn error_event(&self, error: &ApiError) -> Bytes {
-        let body = error.to_body(Some(&self.wanted.correlation_id));
-        let json =
-            serde_json::to_string(&body).unwrap_or_else(|_| r#"{"error":{"code":"upstream_broken"}}"#.to_owned());
-        event(json.as_bytes())
+        events::error(error, &self.wanted.correlation_id)
     }
 
     /// An answer that is no stream to a client that has been promised one.
     pub(super) fn refusal_event(&self, answer: &Answer) -> Bytes {
-        let body = match &answer.body {
-            AnswerBody::Whole(bytes) | AnswerBody::Large(bytes, _) => &bytes[..],
-            AnswerBody::Events(_) => &[],
-        };
-        match serde_json::from_slice::<serde_json::Value>(body) {
-            // On one line.
-            Ok(json) if json.get("error").is_some() => event(json.to_string().as_bytes()),
-            _ => {
-                let message = format!("the worker answered with status {} and no stream", answer.status.as_u16());
-                self.error_event(&ApiError::new(ErrorCode::UpstreamBroken, message))
-            }
-        }
+        events::refusal(answer, &self.wanted.correlation_id)
     }
 }
 
@@ -414,25 +397,4 @@ impl Drop for Relay {
         let usage = self.stream.usage();
         self.account.iter_mut().for_each(|account| account.used(usage));
     }
-}
-
-/// Whether another worker may do better.
-fn is_the_workers_fault(error: &[u8]) -> bool {
-    let Ok(ErrorBody { error }) = serde_json::from_slice(error) else { return false };
-    matches!(
-        error.code,
-        ErrorCode::ShuttingDown | ErrorCode::WorkerFailed | ErrorCode::Unavailable | ErrorCode::Internal
-    )
-}
-
-fn interrupted() -> ApiError {
-    ApiError::new(ErrorCode::ShuttingDown, "queen was told to stop at once in the middle of this answer")
-}
-
-fn event(json: &[u8]) -> Bytes {
-    let mut event = BytesMut::with_capacity(json.len() + 8);
-    event.extend_from_slice(b"data: ");
-    event.extend_from_slice(json);
-    event.extend_from_slice(b"\n\n");
-    event.freeze()
 }

@@ -161,6 +161,14 @@ pub struct Succession {
 }
 
 impl Succession {
+    /// Resolves when the old one has ended.
+    pub async fn gone(&mut self) {
+        if !self.task.is_finished() {
+            // A task that broke off has nothing to wait for.
+            let _ = (&mut self.task).await;
+        }
+    }
+
     /// Ends the old one too, at once where `now`; returns when she is gone, within `timeout`.
     pub async fn end(&mut self, now: bool, timeout: Duration) {
         // A full queue means that it is being said.

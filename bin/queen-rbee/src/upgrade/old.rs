@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::handover::{Action, Event, State};
 use super::holdings::{Holdings, text};
 use super::line::{Estate, FromNew, FromOld, Line};
+use super::new::Succession;
 use crate::gateway::Gateway;
 use crate::registry::Registry;
 use crate::stopping::Stopping;
@@ -114,17 +115,22 @@ pub struct Heir {
 
 impl Heir {
     /// Until every answer that was being written is, and connections that are kept open have had time to come back with a
-    /// last question or be closed; less, when the new queen or somebody else wants our end.
+    /// last question or be closed; less, when the new queen or somebody else wants our end. A queen before us that still
+    /// writes hears of the fleet through us, so that we stay as long as she does.
     pub async fn last_answers(
         mut self,
         gateway: &Gateway,
         registry: &Registry,
         stopping: &Stopping,
         config: &QueenConfig,
+        mut elder: Option<&mut Succession>,
     ) {
         let written = async {
             tokio::time::sleep(LINGER.min(config.upgrade_drain_timeout)).await;
             gateway.drained().await;
+            if let Some(elder) = &mut elder {
+                elder.gone().await;
+            }
         };
         tokio::select! {
             () = written => tracing::info!("upgrade: the last answer is written"),
@@ -132,7 +138,12 @@ impl Heir {
             () = stopping.draining() => tracing::warn!("upgrade: answers are cut off: told to stop"),
             now = self.wants_our_end(registry) => {
                 let patience = if now { Duration::ZERO } else { config.drain_timeout };
-                let drained = tokio::time::timeout(patience, gateway.drained()).await;
+                let elder_ends = async {
+                    if let Some(elder) = elder {
+                        elder.end(now, patience).await;
+                    }
+                };
+                let (drained, ()) = tokio::join!(tokio::time::timeout(patience, gateway.drained()), elder_ends);
                 tracing::info!(in_time = drained.is_ok(), "upgrade: ends with the queen that came after");
             }
         }

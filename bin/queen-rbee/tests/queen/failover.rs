@@ -10,6 +10,10 @@ use crate::gateway::{error_of, fleet, foreign, text_of};
 use crate::harness::{FakeHive, TestQueen, within};
 use crate::teller::{Fate, Teller};
 
+/// Texts, roles, ends, usages, and how often it was done.
+type Told<'h> =
+    (&'h BTreeMap<u64, String>, &'h BTreeMap<u64, usize>, &'h BTreeMap<u64, Vec<String>>, &'h Vec<Value>, usize);
+
 /// What a client makes of a stream.
 #[derive(Debug, Default, PartialEq)]
 struct Heard {
@@ -63,7 +67,7 @@ impl Heard {
     }
 
     /// The same but for what is new in each answer: id, and how it came about.
-    fn told(&self) -> (&BTreeMap<u64, String>, &BTreeMap<u64, usize>, &BTreeMap<u64, Vec<String>>, &Vec<Value>, usize) {
+    fn told(&self) -> Told<'_> {
         assert_eq!(self.errors, Vec::<Value>::new());
         assert_eq!(self.ids.len(), 1, "one id: {:?}", self.ids);
         (&self.texts, &self.roles, &self.ends, &self.usages, self.dones)
@@ -182,11 +186,9 @@ async fn the_restarted_worker_goes_on_and_the_client_is_held_meanwhile() {
     let disturbed = heard(&text);
     assert_eq!(disturbed.told(), undisturbed.told());
     assert_eq!(disturbed.resumed, Some(1));
-    let asked = after.asked.lock().unwrap();
-    let (headers, body) = &asked[0];
+    let (headers, body) = after.asked.lock().unwrap()[0].clone();
     assert_eq!(headers["x-rbee-resumable"], "1");
     assert!(!body["rbee_resume"]["choices"][0]["tokens"].as_array().unwrap().is_empty(), "{body}");
-    drop(asked);
     queen.stop().await;
 }
 

@@ -230,7 +230,7 @@ fn check_bounds(worker: &WorkerConfig, key: &str, document: &mut Document<'_>) {
         within(document, "threads", threads, 1, 1024);
     }
     let kept = worker.cache_max.as_u64();
-    if kept > CACHE_MAX.as_u64() || kept % ByteSize::mib(1).as_u64() != 0 {
+    if kept > CACHE_MAX.as_u64() || !kept.is_multiple_of(ByteSize::mib(1).as_u64()) {
         let message = format!("`{}` must be whole MiB, at most {CACHE_MAX}, not {}", at("cache_max"), worker.cache_max);
         document.problem(&at("cache_max"), message, None);
     }

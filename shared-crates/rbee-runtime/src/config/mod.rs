@@ -11,6 +11,7 @@ mod document;
 mod in_force;
 mod limits;
 mod problem;
+mod queen;
 mod schema;
 mod settings;
 mod to_spec;
@@ -20,9 +21,10 @@ pub use check::REPLICAS_MAX;
 pub use in_force::NotInForce;
 pub use model_store::{ModelSource, Sha256Digest};
 pub use problem::{ConfigError, Problem};
+pub use queen::{KeyConfig, QueenConfig};
 pub use schema::{
-    Config, HealthConfig, HiveConfig, IoClass, KeyConfig, LimitsConfig, LogConfig, ModelConfig, QueenConfig,
-    RestartConfig, RestartPolicy, Role, WorkerConfig,
+    Config, HealthConfig, HiveConfig, IoClass, LimitsConfig, LogConfig, ModelConfig, RestartConfig, RestartPolicy,
+    Role, WorkerConfig,
 };
 pub use settings::{Loaded, Overrides, Settings};
 pub use to_spec::UnknownProfile;

@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rbee_tests::home::Home;
 use rbee_tests::processes;
@@ -13,9 +13,6 @@ use rbee_tests::{home, model};
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// Between two deeds.
-const PAUSE_MIN: Duration = Duration::from_millis(300);
-const PAUSE_MORE_US: u64 = 1_500_000;
 /// Why a verb failed, as far as a table has room for it.
 const REASON_CHARS_MAX: usize = 140;
 
@@ -65,11 +62,14 @@ impl Done {
 pub struct Deeds<'h> {
     home: &'h Home,
     random: Random,
+    /// Between two deeds, at least.
+    pause: Duration,
 }
 
 impl<'h> Deeds<'h> {
-    pub fn new(home: &'h Home, random: Random) -> Self {
-        Self { home, random }
+    /// Each has its turn about twice in so long.
+    pub fn new(home: &'h Home, random: Random, time: Duration) -> Self {
+        Self { home, random, pause: time / 20 }
     }
 
     /// One after the other until it is over, and the last of them is done.
@@ -78,7 +78,12 @@ impl<'h> Deeds<'h> {
             DEEDS.iter().map(|deed| Mutex::new(Done { missing: self.missing(deed), ..Done::of(deed) })).collect();
         thread::scope(|scope| {
             for at in (0..DEEDS.len()).cycle() {
-                thread::park_timeout(PAUSE_MIN + self.random.up_to(PAUSE_MORE_US));
+                let more_us = u64::try_from(self.pause.as_micros() / 2).unwrap_or(0);
+                let until = Instant::now() + self.pause + self.random.up_to(more_us);
+                // Each deed that is done wakes us.
+                while Instant::now() < until {
+                    thread::park_timeout(until.saturating_duration_since(Instant::now()));
+                }
                 if over.load(Ordering::SeqCst) {
                     return;
                 }

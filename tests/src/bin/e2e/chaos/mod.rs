@@ -62,8 +62,9 @@ pub fn config(model_file: &Path) -> String {
     )
 }
 
-/// Keys of `[queen]`.
-pub const QUEEN_KEYS: &str = "stall_timeout = \"3s\"\n";
+/// Keys of `[queen]`. A request that meets five deaths in a row is taken for their cause, if the config does not say otherwise:
+/// here it is not.
+pub const QUEEN_KEYS: &str = "stall_timeout = \"3s\"\nattempts_max = 50\n";
 
 /// Runs it and prints what happened. Whether anything failed.
 pub fn run(home: &Home, options: &Options) -> bool {
@@ -92,10 +93,11 @@ fn torment(home: &Home, options: &Options, seed: u64) -> Result<()> {
     let answers = client.reference()?;
     println!("{answers} answers undisturbed; now {} streams for {} s", options.streams, options.seconds);
     let mut random = Random::new(seed);
-    let deeds = Deeds::new(home, Random::new(random.draw()));
+    let time = Duration::from_secs(options.seconds);
+    let deeds = Deeds::new(home, Random::new(random.draw()), time);
     let over = AtomicBool::new(false);
     client.go()?;
-    let until = Instant::now() + Duration::from_secs(options.seconds);
+    let until = Instant::now() + time;
     let (kills, done) = thread::scope(|scope| {
         let others = scope.spawn(|| deeds.until(&over));
         let mut kills = 0;
