@@ -9,9 +9,11 @@
 
 mod dispatch;
 mod events;
+mod http1;
 mod keys;
 mod lanes;
 mod limits;
+mod links;
 mod picker;
 mod prefix;
 mod relay;
@@ -54,12 +56,13 @@ use crate::stopping::Stopping;
 use dispatch::{Begun, Dispatch, Wanted};
 use keys::Caller;
 use lanes::Lanes;
+use links::Pieces;
 use picker::{InFlight, Picker};
 use prefix::Warm;
 use relay::{Next, Relay};
 use request::Path;
 use resume::Progress;
-use upstream::{Answer, AnswerBody, Pieces, Upstream};
+use upstream::{Answer, AnswerBody, Upstream};
 use usage::Account;
 
 /// How long a request that is still being written has when queen ends.
@@ -281,7 +284,7 @@ async fn answer(
     tracing::debug!(model = asked.model, stream = asked.stream, "asked");
     let wanted = Arc::new(Wanted {
         path,
-        headers: upstream::for_the_worker(parts.headers),
+        headers: upstream::for_the_worker(&parts.headers),
         body,
         asked,
         correlation_id: current_correlation_id().unwrap_or_default(),
@@ -338,7 +341,7 @@ fn large(first: Option<Bytes>, rest: Pieces, held: (InFlight, Tracked)) -> Body 
         }
         match rest.next().await? {
             Ok(piece) => Some((Ok(piece), Some((None, rest, held)))),
-            Err(error) => Some((Err(io::Error::other(error)), None)),
+            Err(error) => Some((Err(error), None)),
         }
     }))
 }

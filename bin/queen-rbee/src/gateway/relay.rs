@@ -13,6 +13,7 @@
 //! it has: a place in line, a connection, and with it the work at the worker.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +24,10 @@ use tokio::time::{Instant, Sleep};
 
 use super::dispatch::{self, Begun, Dispatch, Wanted};
 use super::events;
+use super::links::Pieces;
 use super::picker::InFlight;
 use super::stream::{End, Stream};
-use super::upstream::{Answer, AnswerBody, Pieces};
+use super::upstream::{Answer, AnswerBody};
 use super::usage::Account;
 use super::{Gateway, Settings};
 
@@ -192,7 +194,7 @@ impl Relay {
         None
     }
 
-    fn piece(&mut self, piece: Option<Result<Bytes, hyper::Error>>) -> Option<Next> {
+    fn piece(&mut self, piece: Option<io::Result<Bytes>>) -> Option<Next> {
         let Phase::Flowing(flowing) = &mut self.phase else { return Some(Next::End) };
         let own = flowing.in_flight.endpoint().own_engine && self.wanted.asked.own.is_some();
         let (taken, over) = match piece {
