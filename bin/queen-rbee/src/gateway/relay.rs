@@ -101,13 +101,13 @@ impl Relay {
         wanted: Arc<Wanted>,
         account: Option<Account>,
     ) -> Self {
-        let stopping = gateway.stopping.clone();
+        let interrupted = gateway.clone();
         let now = Instant::now();
         let mut relay = Self {
             stream: Stream::new(wanted.asked.terms),
             phase: Phase::Ended,
             timer: Box::pin(tokio::time::sleep_until(now + settings.limits.comment_interval)),
-            interrupt: Box::pin(async move { stopping.immediate().await }),
+            interrupt: Box::pin(async move { interrupted.stopping.immediate().await }),
             last_sent: now,
             resumes: 0,
             deaths: 0,
