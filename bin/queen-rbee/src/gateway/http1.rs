@@ -271,8 +271,7 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nconnection: x, Close\r\ncontent-length: 3\r\n\r\n", "abc"),
             ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: Chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "abc"),
         ] {
-            let (head, found, _) = read(format!("{head}{body}").as_bytes(), 999)
-                .map_or_else(|error| panic!("{error}"), |(head, found, taken)| (head, found, taken));
+            let (head, found, _) = read(format!("{head}{body}").as_bytes(), 999).unwrap();
             assert!(!head.kept_alive);
             assert!(found.starts_with(b"abc"));
         }

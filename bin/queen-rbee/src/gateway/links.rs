@@ -7,7 +7,6 @@
 //!                  └────────────────── the next request ────┘
 //! ```
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
@@ -20,12 +19,12 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, StatusCode};
 use rustix::net::sockopt;
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::io::poll_write_buf;
 
-use super::http1::{self, Framing, Head};
+use super::http1::{self, Head};
+use super::pieces::{Pieces, Taken, bad, poll_read, read};
 
 /// How long a worker's machine may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -34,17 +33,6 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 /// How long a connection is kept for the next request, and how many to one worker.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const IDLE_MAX: usize = 256;
-/// What is read at once, and so passed on at once.
-const READ_BYTES_MAX: usize = 64 * 1024;
-
-/// The end of a body in chunks, and some space.
-const END_BYTES_MAX: usize = 64;
-
-thread_local! {
-    // Of the thread, not of a connection: of those most wait, and hold nothing meanwhile.
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES_MAX]);
-}
-
 /// All connections. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Links {
@@ -78,20 +66,9 @@ pub(super) struct Reply {
     pub(super) pieces: Pieces,
 }
 
-/// A body as it comes.
-#[derive(Debug)]
-pub(super) struct Pieces {
-    link: Option<Link>,
-    framing: Framing,
-    /// Came with the head.
-    first: Bytes,
-    /// Behind what was given already.
-    failed: Option<io::Error>,
-}
-
 /// One connection in use.
 #[derive(Debug)]
-struct Link {
+pub(super) struct Link {
     links: Links,
     address: Arc<str>,
     stream: TcpStream,
@@ -136,7 +113,8 @@ impl Links {
                 Ok((answer, taken)) => {
                     // What is sent too late would be the next question.
                     link.reusable = answer.kept_alive && !asking.out.has_remaining();
-                    return Ok(Pieces::begin(link, answer, taken));
+                    let Head { status, headers, framing, .. } = answer;
+                    return Ok(Reply { status, headers, pieces: Pieces::new(link, framing, taken) });
                 }
                 // The worker closed it while nobody looked.
                 Err(failed) if failed.unsent && link.used => {}
@@ -193,6 +171,27 @@ impl Links {
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link {
+    /// For the next request, if there may be one.
+    pub(super) fn give_back(self) {
+        if self.reusable {
+            self.links.give_back(self.address, self.stream);
+        }
+    }
+
+    pub(super) fn is_reusable(&self) -> bool {
+        self.reusable
+    }
+
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    pub(super) fn stream_mut(&mut self) -> &mut TcpStream {
+        &mut self.stream
     }
 }
 
@@ -267,102 +266,5 @@ fn answer(bytes: &[u8]) -> io::Result<Option<(Head, Taken)>> {
     Ok(Some((head, taken)))
 }
 
-impl Pieces {
-    fn begin(link: Link, head: Head, taken: Taken) -> Reply {
-        let mut pieces = Self { link: Some(link), framing: head.framing, first: Bytes::new(), failed: None };
-        pieces.first = pieces.after(Ok(taken));
-        Reply { status: head.status, headers: head.headers, pieces }
-    }
-
-    /// The next one, with all that came together with it; `None` at the end. Nothing is lost when this is dropped.
-    pub(super) async fn next(&mut self) -> Option<io::Result<Bytes>> {
-        poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    /// The whole body, if it came with the head.
-    pub(super) fn all(&mut self) -> Option<Bytes> {
-        let complete = self.link.is_none() && self.failed.is_none();
-        complete.then(|| std::mem::take(&mut self.first))
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        loop {
-            if !self.first.is_empty() {
-                return Poll::Ready(Some(Ok(std::mem::take(&mut self.first))));
-            }
-            if let Some(error) = self.failed.take() {
-                return Poll::Ready(Some(Err(error)));
-            }
-            let Some(link) = &mut self.link else { return Poll::Ready(None) };
-            let framing = &mut self.framing;
-            let read = ready!(poll_read(&mut link.stream, cx, |bytes| read(framing, bytes)));
-            self.first = self.after(read);
-        }
-    }
-
-    /// Lets go of the connection as soon as nothing more is to come from it.
-    fn after(&mut self, read: io::Result<Taken>) -> Bytes {
-        let taken = read.unwrap_or_else(|error| Taken { failed: Some(error), ..Taken::default() });
-        self.failed = taken.failed;
-        if self.failed.is_some() {
-            self.link = None;
-        } else if taken.ended || self.framing.is_over() {
-            let link = self.link.take();
-            if let Some(link) = link.filter(|link| link.reusable && !taken.ended && !taken.left_over) {
-                link.links.clone().give_back(link.address, link.stream);
-            }
-        }
-        taken.data
-    }
-}
-
-impl Drop for Pieces {
-    /// Whoever has read what matters leaves the end to us: if it is there, the connection serves on.
-    fn drop(&mut self) {
-        let Some(link) = self.link.as_ref().filter(|link| link.reusable) else { return };
-        let mut end = [0; END_BYTES_MAX];
-        let Ok(length) = link.stream.try_read(&mut end) else { return };
-        let taken = read(&mut self.framing, &end[..length]);
-        self.after(Ok(taken));
-    }
-}
-
-/// What one read brought.
-#[derive(Default)]
-struct Taken {
-    data: Bytes,
-    /// The connection was closed, where that is an end.
-    ended: bool,
-    /// More came than belongs to the body.
-    left_over: bool,
-    failed: Option<io::Error>,
-}
-
-fn read(framing: &mut Framing, bytes: &[u8]) -> Taken {
-    let mut taken = Taken::default();
-    if bytes.is_empty() && !framing.is_over() {
-        taken.ended = *framing == Framing::UntilClosed;
-        taken.failed = (!taken.ended).then(|| io::ErrorKind::UnexpectedEof.into());
-        return taken;
-    }
-    let mut data = Vec::with_capacity(bytes.len());
-    match framing.take(bytes, &mut data) {
-        Ok(used) => taken.left_over = used < bytes.len(),
-        Err(malformed) => taken.failed = Some(bad(malformed)),
-    }
-    taken.data = data.into();
-    taken
-}
-
-/// Reads once, what there is.
-fn poll_read<T>(stream: &mut TcpStream, cx: &mut Context<'_>, take: impl FnOnce(&[u8]) -> T) -> Poll<io::Result<T>> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        let mut space = ReadBuf::new(scratch);
-        ready!(Pin::new(stream).poll_read(cx, &mut space))?;
-        Poll::Ready(Ok(take(space.filled())))
-    })
-}
-
-fn bad(malformed: http1::Malformed) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, malformed)
-}
+#[cfg(test)]
+mod tests;

@@ -24,8 +24,8 @@ use tokio::time::{Instant, Sleep};
 
 use super::dispatch::{self, Begun, Dispatch, Wanted};
 use super::events;
-use super::links::Pieces;
 use super::picker::InFlight;
+use super::pieces::Pieces;
 use super::stream::{End, Stream};
 use super::upstream::{Answer, AnswerBody};
 use super::usage::Account;

@@ -11,7 +11,8 @@ use rbee_api::openai::Usage;
 use rbee_runtime::token::Token;
 use serde::Deserialize;
 
-use super::links::{LinkError, Links, Pieces, Reply};
+use super::links::{LinkError, Links, Reply};
+use super::pieces::Pieces;
 use crate::routes::Endpoint;
 
 /// An answer in one piece up to this size is complete before its first byte goes to the client, so that it can be
