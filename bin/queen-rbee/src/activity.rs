@@ -46,9 +46,10 @@ impl Activity {
         let place = (hive.to_owned(), id.clone());
         let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let used = uses.entry(place.clone()).or_insert(Use { in_flight: 0, since: now });
-        used.in_flight += 1;
-        used.since = now;
+        match uses.get_mut(&place) {
+            Some(used) => *used = Use { in_flight: used.in_flight + 1, since: now },
+            None => drop(uses.insert(place.clone(), Use { in_flight: 1, since: now })),
+        }
         drop(uses);
         InUse { activity: Arc::clone(self), place }
     }

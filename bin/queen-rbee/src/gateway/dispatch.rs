@@ -35,7 +35,7 @@ pub(super) struct Wanted {
     /// The path.
     pub(super) path: Path,
     /// What the worker may see of the client's headers.
-    pub(super) headers: http::HeaderMap,
+    pub(super) headers: Vec<u8>,
     /// As the client sent it.
     pub(super) body: bytes::Bytes,
     /// What it asks for.

@@ -9,10 +9,13 @@
 
 mod dispatch;
 mod events;
+mod http1;
 mod keys;
 mod lanes;
 mod limits;
+mod links;
 mod picker;
+mod pieces;
 mod prefix;
 mod relay;
 mod request;
@@ -55,11 +58,12 @@ use dispatch::{Begun, Dispatch, Wanted};
 use keys::Caller;
 use lanes::Lanes;
 use picker::{InFlight, Picker};
+use pieces::Pieces;
 use prefix::Warm;
 use relay::{Next, Relay};
 use request::Path;
 use resume::Progress;
-use upstream::{Answer, AnswerBody, Pieces, Upstream};
+use upstream::{Answer, AnswerBody, Upstream};
 use usage::Account;
 
 /// How long a request that is still being written has when queen ends.
@@ -281,7 +285,7 @@ async fn answer(
     tracing::debug!(model = asked.model, stream = asked.stream, "asked");
     let wanted = Arc::new(Wanted {
         path,
-        headers: upstream::for_the_worker(parts.headers),
+        headers: upstream::for_the_worker(&parts.headers),
         body,
         asked,
         correlation_id: current_correlation_id().unwrap_or_default(),
@@ -338,7 +342,7 @@ fn large(first: Option<Bytes>, rest: Pieces, held: (InFlight, Tracked)) -> Body 
         }
         match rest.next().await? {
             Ok(piece) => Some((Ok(piece), Some((None, rest, held)))),
-            Err(error) => Some((Err(io::Error::other(error)), None)),
+            Err(error) => Some((Err(error), None)),
         }
     }))
 }

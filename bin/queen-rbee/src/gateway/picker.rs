@@ -137,9 +137,10 @@ impl Picker {
             _ => best,
         }
         .clone();
-        let load = loads.entry(endpoint.clone()).or_default();
-        load.in_flight += 1;
-        load.served += 1;
+        of(&mut loads, &endpoint, |load| {
+            load.in_flight += 1;
+            load.served += 1;
+        });
         drop(loads);
         let used = self.activity.begin(&endpoint.hive, &endpoint.id);
         Pick::Ready(InFlight { picker: Arc::clone(self), endpoint, lane: Arc::clone(lane), _used: used })
@@ -173,10 +174,15 @@ impl Picker {
 
     fn change(&self, endpoint: &Endpoint, change: impl FnOnce(&mut Load)) {
         let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
-        match loads.get_mut(endpoint) {
-            Some(load) => change(load),
-            None => change(loads.entry(endpoint.clone()).or_default()),
-        }
+        of(&mut loads, endpoint, change);
+    }
+}
+
+/// A name is copied once, not for each request.
+fn of(loads: &mut HashMap<Endpoint, Load>, endpoint: &Endpoint, change: impl FnOnce(&mut Load)) {
+    match loads.get_mut(endpoint) {
+        Some(load) => change(load),
+        None => change(loads.entry(endpoint.clone()).or_default()),
     }
 }
 

@@ -75,7 +75,10 @@ impl Warm {
         seen.clock += 1;
         let clock = seen.clock;
         for hash in &beginnings.0 {
-            seen.by_beginning.insert(*hash, (clock, id.clone()));
+            match seen.by_beginning.get_mut(hash) {
+                Some((age, known)) if known == id => *age = clock,
+                _ => drop(seen.by_beginning.insert(*hash, (clock, id.clone()))),
+            }
         }
         if seen.by_beginning.len() > REMEMBERED_MAX {
             // Half at once: each is looked at seldom.

@@ -13,6 +13,7 @@
 //! it has: a place in line, a connection, and with it the work at the worker.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +25,9 @@ use tokio::time::{Instant, Sleep};
 use super::dispatch::{self, Begun, Dispatch, Wanted};
 use super::events;
 use super::picker::InFlight;
+use super::pieces::Pieces;
 use super::stream::{End, Stream};
-use super::upstream::{Answer, AnswerBody, Pieces};
+use super::upstream::{Answer, AnswerBody};
 use super::usage::Account;
 use super::{Gateway, Settings};
 
@@ -99,13 +101,13 @@ impl Relay {
         wanted: Arc<Wanted>,
         account: Option<Account>,
     ) -> Self {
-        let stopping = gateway.stopping.clone();
+        let interrupted = gateway.clone();
         let now = Instant::now();
         let mut relay = Self {
             stream: Stream::new(wanted.asked.terms),
             phase: Phase::Ended,
             timer: Box::pin(tokio::time::sleep_until(now + settings.limits.comment_interval)),
-            interrupt: Box::pin(async move { stopping.immediate().await }),
+            interrupt: Box::pin(async move { interrupted.stopping.immediate().await }),
             last_sent: now,
             resumes: 0,
             deaths: 0,
@@ -192,7 +194,7 @@ impl Relay {
         None
     }
 
-    fn piece(&mut self, piece: Option<Result<Bytes, hyper::Error>>) -> Option<Next> {
+    fn piece(&mut self, piece: Option<io::Result<Bytes>>) -> Option<Next> {
         let Phase::Flowing(flowing) = &mut self.phase else { return Some(Next::End) };
         let own = flowing.in_flight.endpoint().own_engine && self.wanted.asked.own.is_some();
         let (taken, over) = match piece {

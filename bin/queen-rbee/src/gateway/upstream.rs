@@ -4,39 +4,22 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
-use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderName,
-};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use rbee_api::CORRELATION_ID_HEADER;
 use rbee_api::openai::Usage;
 use rbee_runtime::token::Token;
 use serde::Deserialize;
 
+use super::links::{LinkError, Links, Reply};
+use super::pieces::Pieces;
 use crate::routes::Endpoint;
 
 /// An answer in one piece up to this size is complete before its first byte goes to the client, so that it can be
 /// asked for again when it breaks.
 const WHOLE_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How long a worker's machine may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a machine that is gone goes unnoticed by its silent connection.
-const KEEPALIVE: Duration = Duration::from_secs(15);
-/// How long a connection is kept for the next request, and how many to one worker.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-const POOL_IDLE_MAX: usize = 256;
-/// What one connection may hold of an answer before it is passed on.
-const BUFFER_BYTES_MAX: usize = 32 * 1024;
-/// Chunks that are passed on at once, where so many have come.
-const GATHERED_MAX: usize = 32;
 /// Tells our engine that its answer can be gone on with elsewhere.
-const RESUMABLE_HEADER: HeaderName = HeaderName::from_static("x-rbee-resumable");
+const RESUMABLE_HEADER: &str = "x-rbee-resumable";
 /// Meant for one connection, not for who is behind it (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [&str; 8] = [
     "connection",
@@ -49,13 +32,26 @@ const HOP_BY_HOP: [&str; 8] = [
     "upgrade",
 ];
 
+/// A client's headers that are not for a worker: credentials are for us, compression would hide events from us, an
+/// expectation is met already, and the others are set anew.
+const NOT_FOR_THE_WORKER: [&str; 8] = [
+    "host",
+    "authorization",
+    "cookie",
+    "content-length",
+    "accept-encoding",
+    "expect",
+    RESUMABLE_HEADER,
+    CORRELATION_ID_HEADER,
+];
+
 /// What goes to a worker.
 #[derive(Debug, Clone)]
 pub(super) struct Question<'q> {
     /// `/v1/…`.
     pub(super) path: &'static str,
-    /// As the client sent them, without what is not for the worker.
-    pub(super) headers: &'q HeaderMap,
+    /// Of [`for_the_worker`].
+    pub(super) headers: &'q [u8],
     /// For this worker.
     pub(super) body: Bytes,
     /// The request's id.
@@ -86,63 +82,6 @@ pub(super) enum AnswerBody {
     Events(Pieces),
 }
 
-/// Pieces of a body.
-pub(super) struct Pieces {
-    body: Incoming,
-    gathered: Vec<Bytes>,
-    /// How it ended, behind what was given already.
-    ended: Option<Option<hyper::Error>>,
-}
-
-impl Pieces {
-    fn new(body: Incoming) -> Self {
-        Self { body, gathered: Vec::new(), ended: None }
-    }
-
-    /// The next one, with all that came together with it; `None` at the end. Nothing is lost when this is dropped.
-    pub(super) async fn next(&mut self) -> Option<Result<Bytes, hyper::Error>> {
-        if self.gathered.is_empty() {
-            if let Some(ended) = self.ended.take() {
-                return ended.map(Err);
-            }
-            match self.frame().await? {
-                Ok(first) => self.gathered.push(first),
-                Err(error) => return Some(Err(error)),
-            }
-        }
-        // A worker that has much to say says it in many chunks. The task that reads them gives them one by one: let it,
-        // rather than wake the client for each.
-        while self.ended.is_none() && self.gathered.len() < GATHERED_MAX {
-            tokio::task::yield_now().await;
-            match self.frame().now_or_never() {
-                None => break,
-                Some(Some(Ok(piece))) => self.gathered.push(piece),
-                Some(Some(Err(error))) => self.ended = Some(Some(error)),
-                Some(None) => self.ended = Some(None),
-            }
-        }
-        let gathered = std::mem::take(&mut self.gathered);
-        Some(Ok(match gathered.len() {
-            1 => gathered.into_iter().next().unwrap_or_default(),
-            _ => gathered.concat().into(),
-        }))
-    }
-
-    async fn frame(&mut self) -> Option<Result<Bytes, hyper::Error>> {
-        loop {
-            match self.body.frame().await? {
-                Ok(frame) => match frame.into_data() {
-                    Ok(data) if data.is_empty() => {}
-                    Ok(data) => return Some(Ok(data)),
-                    // Trailers.
-                    Err(_) => {}
-                },
-                Err(error) => return Some(Err(error)),
-            }
-        }
-    }
-}
-
 /// What the connections to workers may break with.
 pub(super) type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -165,58 +104,38 @@ pub(super) enum Outcome {
 /// Who asks.
 #[derive(Debug, Clone)]
 pub(super) struct Upstream {
-    http: Client<HttpConnector, Full<Bytes>>,
+    links: Links,
     /// For our own engines.
-    token: HeaderValue,
+    token: Token,
 }
 
 impl Upstream {
     /// With connections of its own.
     pub(super) fn new(token: &Token) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_keepalive(Some(KEEPALIVE));
-        // Tokens are small packets: each must leave at once.
-        connector.set_nodelay(true);
-        let http = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(POOL_IDLE_MAX)
-            .http1_max_buf_size(BUFFER_BYTES_MAX)
-            .build(connector);
-        let mut token = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
-            // A token is visible ASCII, so this is never taken.
-            .unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
-        token.set_sensitive(true);
-        Self { http, token }
+        Self { links: Links::default(), token: token.clone() }
     }
 
     /// Asks one worker.
     pub(super) async fn ask(&self, endpoint: &Endpoint, question: &Question<'_>) -> Outcome {
-        let request = match self.request(endpoint, question) {
-            Ok(request) => request,
-            Err(error) => return Outcome::NoConnection(error.into()),
-        };
-        let response = match tokio::time::timeout(question.patience, self.http.request(request)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) if error.is_connect() => return Outcome::NoConnection(error.into()),
-            Ok(Err(error)) => return Outcome::Died(error.into()),
+        let asked = self.links.ask(&endpoint.address, self.head(endpoint, question), &question.body);
+        let head = match tokio::time::timeout(question.patience, asked).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(error @ LinkError::NoConnection(_))) => return Outcome::NoConnection(error.into()),
+            Ok(Err(error @ LinkError::Broken(_))) => return Outcome::Died(error.into()),
             Err(_) => return Outcome::Silent,
         };
-        let (head, body) = response.into_parts();
-        let events = head
-            .headers
+        let Reply { status, headers, pieces } = head;
+        let events = headers
             .get(CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
-        let pieces = Pieces::new(body);
-        let body = match events && head.status.is_success() {
+        let body = match events && status.is_success() {
             true => AnswerBody::Events(pieces),
             false => match whole(pieces, question.patience).await {
                 Ok(body) => body,
                 Err(outcome) => return outcome,
             },
         };
-        let answer = Answer { status: head.status, headers: for_the_client(head.headers), body };
+        let answer = Answer { status, headers: for_the_client(headers), body };
         match answer.status {
             StatusCode::SERVICE_UNAVAILABLE => Outcome::Unready,
             StatusCode::TOO_MANY_REQUESTS => Outcome::Busy(answer),
@@ -226,25 +145,36 @@ impl Upstream {
         }
     }
 
-    fn request(&self, endpoint: &Endpoint, question: &Question<'_>) -> http::Result<Request<Full<Bytes>>> {
-        let uri = Uri::builder().scheme("http").authority(endpoint.address.as_str()).path_and_query(question.path);
-        let mut request = Request::post(uri.build()?).body(Full::new(question.body.clone()))?;
-        let headers = request.headers_mut();
-        *headers = question.headers.clone();
-        headers.insert(CORRELATION_ID_HEADER, HeaderValue::from_str(question.correlation_id)?);
+    fn head(&self, endpoint: &Endpoint, question: &Question<'_>) -> Bytes {
+        let mut head = Vec::with_capacity(512 + question.headers.len());
+        let mut put = |parts: &[&str]| parts.iter().for_each(|part| head.extend_from_slice(part.as_bytes()));
+        put(&["POST ", question.path, " HTTP/1.1\r\nhost: ", &endpoint.address, "\r\n"]);
+        // It came from a header or was made by us, so it is always one.
+        if HeaderValue::from_str(question.correlation_id).is_ok() {
+            put(&[CORRELATION_ID_HEADER, ": ", question.correlation_id, "\r\n"]);
+        }
         if endpoint.own_engine {
-            headers.insert(AUTHORIZATION, self.token.clone());
+            put(&["authorization: Bearer ", self.token.expose(), "\r\n"]);
         }
         if question.resumable {
-            headers.insert(RESUMABLE_HEADER, HeaderValue::from_static("1"));
+            put(&[RESUMABLE_HEADER, ": 1\r\n"]);
         }
-        Ok(request)
+        put(&["content-length: ", &question.body.len().to_string(), "\r\n"]);
+        head.extend_from_slice(question.headers);
+        head.extend_from_slice(b"\r\n");
+        head.into()
     }
 }
 
 async fn whole(mut pieces: Pieces, patience: Duration) -> Result<AnswerBody, Outcome> {
     let mut whole = BytesMut::new();
     loop {
+        // Nearly always all of it has come already.
+        if whole.is_empty()
+            && let Some(all) = pieces.all()
+        {
+            return Ok(AnswerBody::Whole(all));
+        }
         match tokio::time::timeout(patience, pieces.next()).await {
             Ok(Some(Ok(piece))) => whole.extend_from_slice(&piece),
             Ok(Some(Err(error))) => return Err(Outcome::Died(error.into())),
@@ -287,16 +217,20 @@ impl AnswerBody {
     }
 }
 
-/// What of a client's headers a worker may see. Its credentials are for us, compression would hide events from us,
-/// and an expectation is met already.
-pub(super) fn for_the_worker(headers: HeaderMap) -> HeaderMap {
-    let ours = [HOST, AUTHORIZATION, COOKIE, CONTENT_LENGTH, ACCEPT_ENCODING, EXPECT, RESUMABLE_HEADER];
-    let mut kept = end_to_end(headers);
-    for name in ours {
-        kept.remove(name);
+/// What of a client's headers a worker may see, as they are sent.
+pub(super) fn for_the_worker(headers: &HeaderMap) -> Vec<u8> {
+    let named = named_by_connection(headers);
+    let mut lines = Vec::with_capacity(256);
+    for (name, value) in headers {
+        let word = name.as_str();
+        if HOP_BY_HOP.contains(&word) || NOT_FOR_THE_WORKER.contains(&word) || named.contains(name) {
+            continue;
+        }
+        for part in [word.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            lines.extend_from_slice(part);
+        }
     }
-    kept.remove(CORRELATION_ID_HEADER);
-    kept
+    lines
 }
 
 /// What of a worker's headers the client may see; length and id are set anew.
@@ -308,13 +242,7 @@ fn for_the_client(headers: HeaderMap) -> HeaderMap {
 }
 
 fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value: &HeaderValue| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
+    let named = named_by_connection(&headers);
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
@@ -322,6 +250,16 @@ fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
         headers.remove(name);
     }
     headers
+}
+
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value: &HeaderValue| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -344,9 +282,9 @@ mod tests {
         ] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let kept = for_the_worker(headers);
-        let mut names: Vec<&str> = kept.keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["content-type", "x-stainless-lang"]);
+        let mut lines: Vec<String> =
+            String::from_utf8(for_the_worker(&headers)).unwrap().split_terminator("\r\n").map(str::to_owned).collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["content-type: application/json", "x-stainless-lang: python"]);
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +25,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
+
+use super::Door;
 
 /// How long a new connection waits for one that shall go, before the next one shall go too.
 const EVICTION_TIME_MAX: Duration = Duration::from_millis(100);
@@ -75,10 +78,12 @@ pub(super) async fn run(
     mut listener: impl Listener<Io = TcpStream, Addr = SocketAddr>,
     router: Router,
     limits: ConnectionLimits,
+    door: &Door,
     draining: impl Future<Output = ()>,
 ) {
     let crowd = Arc::new(Crowd { places: Arc::new(Semaphore::new(limits.connections_max)), open: Mutex::default() });
     let (tasks, drain) = (TaskTracker::new(), CancellationToken::new());
+    let door = Arc::new(door.clone());
     tokio::pin!(draining);
     loop {
         let accepted = async {
@@ -90,8 +95,8 @@ pub(super) async fn run(
             () = &mut draining => break,
             accepted = accepted => accepted,
         };
-        let (router, drain) = (router.clone(), drain.clone());
-        tasks.spawn(connection(stream, router, limits, member, drain));
+        let (router, door, drain) = (router.clone(), Arc::clone(&door), drain.clone());
+        tasks.spawn(connection(stream, router, limits, door, member, drain));
     }
     drop(listener);
     drain.cancel();
@@ -103,6 +108,7 @@ async fn connection(
     stream: TcpStream,
     router: Router,
     limits: ConnectionLimits,
+    door: Arc<Door>,
     member: Member,
     drain: CancellationToken,
 ) {
@@ -110,7 +116,12 @@ async fn connection(
     let asked = Arc::clone(&member);
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         asked.asks();
-        router.clone().call(request.map(Body::new))
+        let (answer, door) = (router.clone().call(request.map(Body::new)), Arc::clone(&door));
+        async move {
+            let mut answer = answer.await?;
+            door.say_last(&mut answer);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -216,7 +227,7 @@ mod tests {
         let drain = CancellationToken::new();
         let draining = drain.clone().cancelled_owned();
         let router = Router::new().route("/", get(|| async { "answer" }));
-        (addr, drain, tokio::spawn(run(listener, router, limits, draining)))
+        (addr, drain, tokio::spawn(async move { run(listener, router, limits, &Door::default(), draining).await }))
     }
 
     async fn ask(client: &mut TcpStream) -> String {

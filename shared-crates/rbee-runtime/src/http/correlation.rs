@@ -1,7 +1,6 @@
 //! One id per request, through all tiers and logs.
 
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
 use http::HeaderValue;
 use rbee_api::CORRELATION_ID_HEADER;
@@ -26,7 +25,10 @@ pub fn current_correlation_id() -> Option<String> {
 }
 
 /// Takes the caller's id or makes one; puts it into the request, the log span and the answer.
-pub(super) async fn attach(mut request: Request, next: Next) -> Response {
+pub(super) async fn attach<A: Future<Output = Response>>(
+    mut request: Request,
+    answer: impl FnOnce(Request) -> A,
+) -> Response {
     let inbound = request.headers().get(CORRELATION_ID_HEADER).and_then(|value| value.to_str().ok());
     let id = CorrelationId(match inbound {
         Some(text) if is_sane(text) => text.to_owned(),
@@ -39,7 +41,7 @@ pub(super) async fn attach(mut request: Request, next: Next) -> Response {
         path = request.uri().path(),
     );
     request.extensions_mut().insert(id.clone());
-    let mut response = CURRENT.scope(id.clone(), next.run(request)).instrument(span).await;
+    let mut response = CURRENT.scope(id.clone(), answer(request)).instrument(span).await;
     if let Ok(value) = HeaderValue::from_str(&id.0) {
         response.headers_mut().insert(CORRELATION_ID_HEADER, value);
     }

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::HOST;
@@ -54,7 +54,7 @@ fn normal(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-pub(super) async fn check(State(hosts): State<AllowedHosts>, request: Request, next: Next) -> Response {
+pub(super) async fn check(hosts: AllowedHosts, request: Request, next: Next) -> Response {
     let host = request.headers().get(HOST).and_then(|value| value.to_str().ok());
     // HTTP/2 carries the host in the URI.
     let host = host.or_else(|| request.uri().authority().map(Authority::as_str)).unwrap_or_default();

@@ -24,8 +24,9 @@ pub use host::AllowedHosts;
 pub use serve::{Door, Drained, serve, serve_until_closed};
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use rbee_api::{ApiError, ErrorCode};
 
 /// Puts the layers every server has around a finished router: JSON for unknown paths and methods, the limit
@@ -34,9 +35,12 @@ pub fn finish(router: Router, hosts: AllowedHosts, body_bytes_max: usize) -> Rou
     router
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        .layer(DefaultBodyLimit::max(body_bytes_max))
-        .layer(middleware::from_fn_with_state(hosts, host::check))
-        .layer(middleware::from_fn(correlation::attach))
+        // One layer: each has its own boxes for each request, and copies those of all below it.
+        .layer((middleware::from_fn_with_state(hosts, enter), DefaultBodyLimit::max(body_bytes_max)))
+}
+
+async fn enter(State(hosts): State<AllowedHosts>, request: Request, next: Next) -> Response {
+    correlation::attach(request, |request| host::check(hosts, request, next)).await
 }
 
 async fn unknown_path(uri: http::Uri) -> HttpError {

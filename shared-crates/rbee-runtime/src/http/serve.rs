@@ -4,10 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::Router;
 use axum::response::Response;
 use axum::serve::{Listener, ListenerExt};
-use axum::{Router, middleware};
 use http::HeaderValue;
 use http::header::CONNECTION;
 use tokio::net::{TcpListener, TcpStream};
@@ -53,7 +52,6 @@ pub async fn serve_until_closed(
     shutdown: &Shutdown,
     drain_timeout: Duration,
 ) -> io::Result<Drained> {
-    let router = router.layer(middleware::map_response_with_state(door.clone(), say_last));
     let listener = Doorway { socket: Some(listener), address: None, door: door.clone() };
     // Tokens are small packets: each must leave at once.
     let listener = listener.tap_io(|stream| {
@@ -62,7 +60,7 @@ pub async fn serve_until_closed(
         }
     });
     let draining = shutdown.clone();
-    let server = connections::run(listener, router, limits, async move { draining.draining().await });
+    let server = connections::run(listener, router, limits, door, async move { draining.draining().await });
     let patience = async {
         shutdown.draining().await;
         tokio::select! {
@@ -92,6 +90,13 @@ impl Door {
         self.closing.cancel();
         if tokio::time::timeout(CLOSE_TIMEOUT, self.closed.cancelled()).await.is_err() {
             tracing::debug!("the listening socket is let go of later");
+        }
+    }
+
+    /// Once it is closing, an answer is the last one of its connection.
+    pub(super) fn say_last(&self, response: &mut Response) {
+        if self.closing.is_cancelled() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
 }
@@ -127,11 +132,4 @@ impl Listener for Doorway {
             None => self.address.ok_or_else(|| io::ErrorKind::NotConnected.into()),
         }
     }
-}
-
-async fn say_last(State(door): State<Door>, mut response: Response) -> Response {
-    if door.closing.is_cancelled() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
 }
