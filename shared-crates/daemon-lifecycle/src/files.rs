@@ -2,7 +2,7 @@
 //!
 //! No fsync: these files speak of processes, which no power cut survives, and the page cache survives our own death.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -26,6 +26,18 @@ pub(crate) fn overwrite(path: &Path, content: &[u8]) -> io::Result<bool> {
         return Ok(false);
     }
     file.write_all_at(content, 0).map(|()| true)
+}
+
+/// Opens a file of this user's alone, with what it holds; made if it is not there.
+pub(crate) fn open_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
 }
 
 /// Removes the file; one that is not there is fine.

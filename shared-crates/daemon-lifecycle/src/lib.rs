@@ -18,6 +18,7 @@ mod pid_file;
 mod probe;
 mod probing;
 mod process;
+mod question;
 mod run;
 mod stale_lock;
 mod state_file;

@@ -1,8 +1,8 @@
 //! A lock that is held by a process and ends with it, in a file that says who holds it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::files;
 use crate::process::Process;
 
 /// A held lock. Dropping it lets go; the file stays.
@@ -65,15 +66,7 @@ impl Lock {
     /// Takes the lock if it is free.
     pub(crate) fn try_acquire(path: &Path) -> Result<Self, LockError> {
         loop {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(path)
-                .map_err(LockError::File)?;
+            let file = files::open_private(path).map_err(LockError::File)?;
             let file = match lock_file(file, FlockArg::LockExclusiveNonblock) {
                 Ok(file) => file,
                 Err(Errno::EWOULDBLOCK) => return Err(held(path)),

@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::launch::{Launch, RunSetup};
+use crate::launch::Launch;
 use crate::probe::Probe;
-use crate::process::{ChildLimits, ExitWatch, Output, Process};
+use crate::process::{ExitWatch, Output};
+use crate::question::Question;
 use supervision::ExitHow;
 
 /// What a probe needs to know about its unit.
@@ -116,35 +117,16 @@ fn body_of(answer: &[u8]) -> Option<&[u8]> {
 async fn exec(command: &[String], launch: &Launch) -> Result<(), String> {
     let (program, args) = command.split_first().ok_or("the probe has no command")?;
     let launch = Launch { program: program.into(), args: args.to_vec(), ..launch.clone() };
-    let spawned = tokio::task::spawn_blocking(move || -> Result<OwnProbe, String> {
+    let asked = tokio::task::spawn_blocking(move || {
         let null = std::fs::File::options().write(true).open("/dev/null").map_err(|error| error.to_string())?;
-        let setup = RunSetup {
-            stdout: Output::Fd(null.as_fd()),
-            stderr: Output::Fd(null.as_fd()),
-            sockets: Vec::new(),
-            notify_socket: None,
-            run_id: "probe",
-        };
-        let spawned = launch.command(setup).spawn(&[], None, &ChildLimits::default());
-        spawned.map(OwnProbe).map_err(|error| error.full_text())
+        Question::ask(&launch, "probe", Output::Fd(null.as_fd()), Output::Fd(null.as_fd()))
     });
-    let process = spawned.await.map_err(|error| error.to_string())??;
+    let process = asked.await.map_err(|error| error.to_string())??;
     let watch = ExitWatch::new(&process.0).map_err(|error| error.to_string())?;
     watch.ended().await.map_err(|error| error.to_string())?;
     match process.0.exit_how() {
         ExitHow::Code(0) => Ok(()),
         how => Err(format!("{program} ended with {how}")),
-    }
-}
-
-/// A probe's process ends with the question, answered or not.
-struct OwnProbe(Process);
-
-impl Drop for OwnProbe {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.kill_and_reap() {
-            tracing::warn!(%error, pid = self.0.pid(), "cannot end a probe");
-        }
     }
 }
 

@@ -8,8 +8,9 @@ use supervision::ExitHow;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 
-use crate::launch::{Launch, RunSetup};
-use crate::process::{ChildLimits, ExitWatch, Output, Process};
+use crate::launch::Launch;
+use crate::process::{ExitWatch, Output};
+use crate::question::Question;
 
 /// What a program said, and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,15 +59,8 @@ pub async fn try_out(launch: &Launch, timeout: Duration, output_bytes_max: u64) 
     let (out_end, err_end) = (out_end.into_blocking_fd().map_err(heard)?, err_end.into_blocking_fd().map_err(heard)?);
     let launch = launch.clone();
     let started = tokio::task::spawn_blocking(move || {
-        let setup = RunSetup {
-            stdout: Output::Fd(out_end.as_fd()),
-            stderr: Output::Fd(err_end.as_fd()),
-            sockets: Vec::new(),
-            notify_socket: None,
-            run_id: "trial",
-        };
-        let started = launch.command(setup).spawn(&[], None, &ChildLimits::default());
-        started.map(Tried).map_err(|error| TrialError::Start { reason: error.full_text() })
+        let asked = Question::ask(&launch, "trial", Output::Fd(out_end.as_fd()), Output::Fd(err_end.as_fd()));
+        asked.map_err(|reason| TrialError::Start { reason })
     });
     let process = started.await.map_err(|error| TrialError::Start { reason: error.to_string() })??;
     let watch = ExitWatch::new(&process.0).map_err(heard)?;
@@ -85,17 +79,6 @@ pub async fn try_out(launch: &Launch, timeout: Duration, output_bytes_max: u64) 
 async fn read(from: pipe::Receiver, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut read = Vec::new();
     from.take(bytes_max).read_to_end(&mut read).await.map(|_| read)
-}
-
-/// Ends with the question, answered or not.
-struct Tried(Process);
-
-impl Drop for Tried {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.kill_and_reap() {
-            tracing::warn!(%error, pid = self.0.pid(), "cannot end a program that was tried out");
-        }
-    }
 }
 
 #[cfg(test)]

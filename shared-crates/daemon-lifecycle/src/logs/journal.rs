@@ -13,12 +13,13 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::pipe::{SpliceFlags, splice};
 
 use super::fifo::Fifo;
+use crate::files;
 
 /// The intent's place: one page, so that it is written whole or not at all.
 const PAGE_BYTES: usize = 4096;
@@ -54,14 +55,7 @@ pub(super) struct Journal {
 impl Journal {
     /// Ends what a dead supervisor had begun, then begins anew.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(path)?;
+        let file = files::open_private(path)?;
         let end = file.metadata()?.len();
         let mut journal = Self { file, end, page: Vec::new() };
         if let Some((intent, taken_from)) = journal.read()? {
