@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use rbee_api::difference::{Difference, Runs, runs, words};
 use rbee_api::{ApiError, ControlClient, Desired, ErrorCode, ReloadReply, ReloadRequest};
-use rbee_runtime::config::{Config, ConfigError, QueenConfig, Settings};
+use rbee_runtime::config::{Config, QueenConfig, Settings, changed_keys};
 use rbee_runtime::dirs::Dirs;
+use rbee_runtime::error_chain;
 use rbee_runtime::token::Token;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
@@ -130,7 +131,7 @@ impl Shared {
         let read = tokio::task::spawn_blocking(move || settings.load()).await;
         let config = match read {
             Ok(Ok(loaded)) => loaded.config,
-            Ok(Err(error)) => return Err(ApiError::new(ErrorCode::InvalidConfig, everything(&error))),
+            Ok(Err(error)) => return Err(ApiError::new(ErrorCode::InvalidConfig, error_chain(&error))),
             Err(error) => return Err(ApiError::new(ErrorCode::Internal, format!("reading broke off: {error}"))),
         };
         let Rewished { before, after } = self.registry.reload(wishes(&config)).await?;
@@ -173,17 +174,6 @@ impl Reloaded {
     }
 }
 
-/// An error with what stands behind it, on one line for each problem.
-fn everything(error: &ConfigError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
-}
-
 fn ordered(difference: &Difference, before: &View, after: &View) -> Ordered {
     let touched = difference.touched().map(|id| {
         let wish = after.wishes.get(&id.name);
@@ -206,13 +196,8 @@ fn runs_in(view: &View) -> Runs {
 
 /// Keys of `[queen]` that say something else now; she reads them when she starts.
 fn needs_restart(started_with: &QueenConfig, now: &QueenConfig) -> Vec<String> {
-    let keys = |config: &QueenConfig| match serde_json::to_value(config) {
-        Ok(serde_json::Value::Object(keys)) => keys,
-        _ => serde_json::Map::new(),
-    };
-    let (before, after) = (keys(started_with), keys(now));
-    let changed = after.iter().filter(|(key, value)| before.get(*key) != Some(value) && *key != "auto_start");
-    changed.map(|(key, _)| format!("queen.{key}")).collect()
+    // It says whether she starts.
+    changed_keys("queen", started_with, now, &["auto_start"])
 }
 
 /// The workers of the config.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use rbee_api::{Desired, ReplicaId, WorkerAssignment};
-use rbee_runtime::config::{Config, HiveConfig, Settings, WorkerConfig};
+use rbee_runtime::config::{Config, HiveConfig, Settings, WorkerConfig, changed_keys};
 
 use crate::orders::Configured;
 
@@ -75,18 +75,8 @@ pub fn configured(config: &Config, profile: Option<&str>) -> BTreeMap<String, Co
 /// Keys of `[hive]` that say something else now and are read only at the start.
 #[must_use]
 pub fn needs_restart(started_with: &HiveConfig, now: &HiveConfig) -> Vec<String> {
-    let keys = [
-        ("name", started_with.name != now.name),
-        ("listen", started_with.listen != now.listen),
-        ("queen", started_with.queen != now.queen),
-        ("labels", started_with.labels != now.labels),
-        ("hosts", started_with.hosts != now.hosts),
-        ("max_body", started_with.max_body != now.max_body),
-        ("drain_timeout", started_with.drain_timeout != now.drain_timeout),
-        ("starts_max", started_with.starts_max != now.starts_max),
-        ("workers_max", started_with.workers_max != now.workers_max),
-    ];
-    keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| format!("hive.{key}")).collect()
+    // Whether it starts, and what a reload takes over.
+    changed_keys("hive", started_with, now, &["auto_start", "ports"])
 }
 
 #[cfg(test)]

@@ -12,22 +12,16 @@
 use std::ffi::OsString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use daemon_lifecycle::{ExitHow, HANDOVER_VARIABLE, Launch, replace_self, try_out};
 use rbee_api::HiveUpgrade;
-use rbee_runtime::self_check::{Refusal, SelfCheck, judge_file};
+use rbee_runtime::error_chain;
+use rbee_runtime::self_check::{self, CHECK_TIMEOUT, OWN_BINARY, Refusal, SAID_BYTES_MAX, SelfCheck, judge_file};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
-/// How long a binary may take to show what it is.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
-/// More than that no self-check has to say.
-const SAID_BYTES_MAX: u64 = 64 * 1024;
 /// Name of the hive's program.
 const PROGRAM: &str = "rbee-hive";
-/// The running binary, wherever its file is now.
-const OWN_BINARY: &str = "/proc/self/exe";
 
 /// How this process was started.
 #[derive(Debug, Clone)]
@@ -114,11 +108,10 @@ fn upgrade(generation: u64, error: Option<String>) -> HiveUpgrade {
 pub async fn check(relaunch: &Relaunch) -> Result<SelfCheck, String> {
     let program = &relaunch.program;
     judge_file(program, Path::new(OWN_BINARY)).map_err(|refusal| refusal.to_string())?;
-    let args = relaunch.args.iter().map(|arg| arg.to_string_lossy()).filter(|arg| arg != "run");
-    let launch = Launch::new(program, std::iter::once("self-check".into()).chain(args));
+    let launch = Launch::new(program, self_check::arguments(&relaunch.args));
     let said = try_out(&launch, CHECK_TIMEOUT, SAID_BYTES_MAX).await;
-    let said =
-        said.map_err(|error| Refusal::new(program, format!("does not pass its self-check: {error}")).to_string())?;
+    let failed = |error| format!("does not pass its self-check: {}", error_chain(&error));
+    let said = said.map_err(|error| Refusal::new(program, failed(error)).to_string())?;
     let (ended_well, how) = (said.how == ExitHow::Code(0), said.how.to_string());
     let judged = SelfCheck::judge(program, PROGRAM, ended_well, &how, &said.stdout, &said.stderr);
     judged.map_err(|refusal| refusal.to_string())

@@ -10,6 +10,7 @@ pub mod binaries;
 pub mod config;
 pub mod dirs;
 pub mod env;
+mod error_chain;
 pub mod http;
 pub mod listen;
 pub mod logging;
@@ -17,3 +18,5 @@ pub mod notify;
 pub mod self_check;
 pub mod shutdown;
 pub mod token;
+
+pub use error_chain::error_chain;

@@ -4,13 +4,21 @@
 //!   file ──▶ is it a program for this machine, that nobody else could have put there? ──▶ run `self-check` ──▶ is it ours?
 //! ```
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// The binary that runs, wherever its file is now.
+pub const OWN_BINARY: &str = "/proc/self/exe";
+/// How long a binary may take to show what it is.
+pub const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
+/// More than that no self-check has to say.
+pub const SAID_BYTES_MAX: u64 = 64 * 1024;
 /// Raised when what daemons say to each other at a handover changes its meaning.
 const HANDOVER_VERSION: u32 = 1;
 /// Where an ELF file says what it is for: magic, word size, byte order; further on the processor.
@@ -87,6 +95,12 @@ impl SelfCheck {
             }
         }
     }
+}
+
+/// What a binary is tried with: as this process was started, but to show what it is rather than to run.
+pub fn arguments(own: &[OsString]) -> impl Iterator<Item = String> {
+    let kept = own.iter().filter(|arg| *arg != "run").map(|arg| arg.to_string_lossy().into_owned());
+    std::iter::once("self-check".to_owned()).chain(kept)
 }
 
 /// Looks at the file alone: whether it can be a program for this machine. `own`: a program that runs here.

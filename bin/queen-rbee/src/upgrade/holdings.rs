@@ -1,9 +1,9 @@
 //! What one queen alone may have: lock, store, and the supervisor of this machine's hive. Let go of and taken back as one.
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use rbee_runtime::dirs::Dirs;
+use rbee_runtime::error_chain;
 
 use super::line::Estate;
 use crate::hives::LocalHive;
@@ -51,13 +51,13 @@ impl Holdings {
         let mut hive_program = None;
         if let Some(hive) = &self.local_hive {
             hive_program = Some(hive.program());
-            hive.detach().await.map_err(|error| text(&error))?;
+            hive.detach().await.map_err(|error| error_chain(&error))?;
         }
         let Some(lock) = self.held.take() else { return Err("it holds nothing".to_owned()) };
         // An upgrade is no crash: nobody shall count it as one.
         let closed = self.store.mark_stopped().await.and(self.store.close().await);
         let file = self.dirs.queen_store_file();
-        let copied = closed.map_err(|error| text(&error)).and_then(|()| {
+        let copied = closed.map_err(|error| error_chain(&error)).and_then(|()| {
             std::fs::copy(&file, before_upgrade(&file))
                 .map_err(|error| format!("cannot copy {}: {error}", file.display()))
         });
@@ -69,7 +69,7 @@ impl Holdings {
     /// it is of a kind that this program cannot read.
     pub(super) async fn take_back(&mut self) -> Result<(), String> {
         if self.held.is_none() {
-            let lock = LifeLock::take(&lock_file(&self.dirs)).map_err(|error| text(&error))?;
+            let lock = LifeLock::take(&lock_file(&self.dirs)).map_err(|error| error_chain(&error))?;
             let file = self.dirs.queen_store_file();
             let opened = match Store::open(&file) {
                 Err(StoreError::TooNew { .. }) => {
@@ -79,7 +79,7 @@ impl Holdings {
                 }
                 other => other,
             };
-            let Opened { store, state, .. } = opened.map_err(|error| text(&error))?;
+            let Opened { store, state, .. } = opened.map_err(|error| error_chain(&error))?;
             // Whoever counts usage has a clone of the handle too.
             self.store.go_on_as(&store);
             self.registry.thaw(Some(state)).await;
@@ -89,7 +89,7 @@ impl Holdings {
         }
         match &self.local_hive {
             Some(hive) => {
-                hive.reopen(hive_lifecycle::supervisor_config(&self.dirs)).await.map_err(|error| text(&error))
+                hive.reopen(hive_lifecycle::supervisor_config(&self.dirs)).await.map_err(|error| error_chain(&error))
             }
             None => Ok(()),
         }
@@ -106,7 +106,7 @@ impl Holdings {
         let Some(lock) = self.held else { return };
         let marked = self.store.mark_stopped().await;
         if let Err(error) = marked.and(self.store.close().await) {
-            tracing::error!(error = &error as &dyn Error, "the store did not close in order");
+            tracing::error!(error = &error as &dyn std::error::Error, "the store did not close in order");
         }
         if let Err(error) = lock.release() {
             tracing::warn!(%error, "the lock file is left behind");
@@ -137,14 +137,4 @@ fn remove(file: &Path) {
     {
         tracing::warn!(file = %file.display(), %error, "cannot remove a file");
     }
-}
-
-/// An error and everything below it.
-pub(super) fn text(error: &(dyn Error + 'static)) -> String {
-    let (mut text, mut next) = (error.to_string(), error.source());
-    while let Some(error) = next {
-        text = format!("{text}: {error}");
-        next = error.source();
-    }
-    text
 }

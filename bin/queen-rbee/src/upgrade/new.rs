@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use daemon_lifecycle::{OwnRecord, sweep_cgroups};
 use rbee_api::Heartbeat;
+use rbee_runtime::error_chain;
 use rbee_runtime::shutdown::Shutdown;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
-use super::holdings::text;
 use super::line::{Estate, FromNew, FromOld, Line};
 use crate::fleet::View;
 use crate::queen::QueenError;
@@ -87,7 +87,7 @@ impl Predecessor {
 
     /// Tells the old queen why it will not be.
     pub async fn refuse(&mut self, error: &QueenError) {
-        self.line.say(&FromNew::Refused(text(error))).await;
+        self.line.say(&FromNew::Refused(error_chain(error))).await;
     }
 
     /// We serve: from now on we are the queen.
@@ -147,7 +147,7 @@ impl Naming {
             Ok(Some(record))
         });
         match naming.await {
-            Ok(named) => named.map_err(|error: daemon_lifecycle::RecordError| text(&error)),
+            Ok(named) => named.map_err(|error: daemon_lifecycle::RecordError| error_chain(&error)),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -12,23 +12,19 @@ use daemon_lifecycle::{ExitHow, Launch, OwnRecord, Successor, try_out};
 use rbee_api::{ApiError, ErrorCode, UpgradeReply};
 use rbee_runtime::config::QueenConfig;
 use rbee_runtime::http::Door;
-use rbee_runtime::notify;
-use rbee_runtime::self_check::{Refusal, SelfCheck, judge_file};
+use rbee_runtime::self_check::{self, CHECK_TIMEOUT, OWN_BINARY, Refusal, SAID_BYTES_MAX, SelfCheck, judge_file};
+use rbee_runtime::{error_chain, notify};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::handover::{Action, Event, State};
-use super::holdings::{Holdings, text};
+use super::holdings::Holdings;
 use super::line::{Estate, FromNew, FromOld, Line};
 use super::new::Succession;
 use crate::gateway::Gateway;
 use crate::registry::Registry;
 use crate::stopping::Stopping;
 
-/// How long a binary may take to show what it is.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
-/// More than that no self-check has to say.
-const SAID_BYTES_MAX: u64 = 64 * 1024;
 /// How long a manager that is at work may hold us up.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client that keeps its connection open may come back on it, before it is closed: as long as the usual clients
@@ -290,7 +286,7 @@ impl Old<'_> {
         let launch = Launch::new(&progress.binary, relaunch.args.iter().map(|arg| arg.to_string_lossy()));
         let started = tokio::task::spawn_blocking(move || {
             let record =
-                OwnRecord::hold(&pid_file, std::process::id(), RECORD_TIMEOUT).map_err(|error| text(&error))?;
+                OwnRecord::hold(&pid_file, std::process::id(), RECORD_TIMEOUT).map_err(|error| error_chain(&error))?;
             let heir = Successor::start("queen", &launch, vec![socket.as_fd(), theirs.as_fd()], record.as_ref());
             heir.map(|heir| (record, heir)).map_err(|error| error.to_string())
         });
@@ -345,7 +341,7 @@ fn name(progress: &mut Progress) -> Result<(), String> {
     let named = progress.record.take().map_or(Ok(()), |mut record| record.name(&heir.process));
     notify::main_pid(heir.process.pid());
     named.map_err(|error| {
-        let error = text(&error);
+        let error = error_chain(&error);
         tracing::error!(error, "upgrade: the PID file does not name the new queen");
         error
     })
@@ -360,11 +356,10 @@ async fn kill(heir: Heir) {
 
 async fn check(binary: &Path, relaunch: &Relaunch) -> Result<SelfCheck, Refusal> {
     let refused = |reason: String| Refusal::new(binary, reason);
-    judge_file(binary, Path::new("/proc/self/exe"))?;
-    let args = relaunch.args.iter().map(|arg| arg.to_string_lossy()).filter(|arg| arg != "run");
-    let launch = Launch::new(binary, std::iter::once("self-check".into()).chain(args));
+    judge_file(binary, Path::new(OWN_BINARY))?;
+    let launch = Launch::new(binary, self_check::arguments(&relaunch.args));
     let said = try_out(&launch, CHECK_TIMEOUT, SAID_BYTES_MAX).await;
-    let said = said.map_err(|error| refused(format!("does not pass its self-check: {}", text(&error))))?;
+    let said = said.map_err(|error| refused(format!("does not pass its self-check: {}", error_chain(&error))))?;
     let ended_well = said.how == ExitHow::Code(0);
     SelfCheck::judge(binary, PROGRAM, ended_well, &said.how.to_string(), &said.stdout, &said.stderr)
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use daemon_lifecycle::{StopMode, SupervisorError};
 use rbee_api::{Phase, ReplicaId};
+use rbee_runtime::error_chain;
 
-use super::prepare::chain;
 use super::{Preparation, Stage, Task, Unit};
 use crate::reconcile::Operation;
 use crate::state::{UnitRecord, UnitRecords};
@@ -58,7 +58,7 @@ impl Task {
                     (self.told, self.units) = (told_before, units_before);
                     let concerned: BTreeSet<_> = declarations.iter().chain(runs).map(|o| o.id().clone()).collect();
                     for id in &concerned {
-                        self.block(id, chain(&error));
+                        self.block(id, error_chain(&error));
                     }
                     return concerned;
                 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use model_store::{ModelError, ModelSource, ModelStore, Progress, Sha256Digest, Stage};
 use rbee_api::ModelSpec;
+use rbee_runtime::error_chain;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -124,20 +125,8 @@ fn note(model: &str, progress: Progress) -> String {
     }
 }
 
-fn blocked(model: &ModelSpec, error: &dyn Error) -> News {
-    News::Blocked(format!("model {}: {}", model.name, chain(error)))
-}
-
-/// An error with everything that caused it.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+fn blocked(model: &ModelSpec, error: &(dyn Error + 'static)) -> News {
+    News::Blocked(format!("model {}: {}", model.name, error_chain(error)))
 }
 
 #[cfg(test)]

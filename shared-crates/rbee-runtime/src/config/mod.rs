@@ -5,6 +5,7 @@
 //!               └─ syntax        └─ unknown keys, bad values   └─ bounds, references   (all reported together)
 //! ```
 
+mod changed;
 mod check;
 mod dependencies;
 mod document;
@@ -17,6 +18,7 @@ mod settings;
 mod to_spec;
 mod values;
 
+pub use changed::changed_keys;
 pub use check::REPLICAS_MAX;
 pub use in_force::NotInForce;
 pub use model_store::{ModelSource, Sha256Digest};
