@@ -35,9 +35,7 @@ pub(super) async fn upgrade(
     body: Bytes,
 ) -> Result<Json<HiveUpgradeReply>, HttpError> {
     let request: HiveUpgradeRequest = parse(&body)?;
-    if api.stopping.is_draining() {
-        return Err(ApiError::new(ErrorCode::ShuttingDown, "queen is about to end").into());
-    }
+    api.refuse_if_ending()?;
     let ordered = api.registry.order(Order::UpgradeHive { hive: name.clone() }).await?;
     let number = ordered.since;
     let mut views = api.registry.views();

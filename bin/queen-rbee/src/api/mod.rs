@@ -116,9 +116,7 @@ async fn metrics(State(api): State<Api>) -> Result<([(http::HeaderName, &'static
 
 async fn upgrade(State(api): State<Api>, body: Bytes) -> Result<Json<UpgradeReply>, HttpError> {
     let request: UpgradeRequest = parse(&body)?;
-    if api.stopping.is_draining() {
-        return Err(ApiError::new(ErrorCode::ShuttingDown, "queen is about to end").into());
-    }
+    api.refuse_if_ending()?;
     Ok(Json(api.upgrader.upgrade(request.binary).await?))
 }
 
@@ -126,6 +124,16 @@ async fn shutdown(State(api): State<Api>, body: Bytes) -> Result<StatusCode, Htt
     let request: ShutdownRequest = parse(&body)?;
     api.stopping.ask(request.keep_children, request.now);
     Ok(StatusCode::ACCEPTED)
+}
+
+impl Api {
+    /// Nothing new is begun by a queen that is asked to end.
+    fn refuse_if_ending(&self) -> Result<(), ApiError> {
+        if self.stopping.is_draining() {
+            return Err(ApiError::new(ErrorCode::ShuttingDown, "queen is about to end"));
+        }
+        Ok(())
+    }
 }
 
 /// A body, where none means the defaults.

@@ -30,9 +30,7 @@ pub(super) async fn undrain(
 }
 
 async fn carry_out(api: &Api, hive: String, drain: bool, request: DrainRequest) -> Result<Json<DrainReply>, HttpError> {
-    if api.stopping.is_draining() {
-        return Err(ApiError::new(ErrorCode::ShuttingDown, "queen is about to end").into());
-    }
+    api.refuse_if_ending()?;
     let changed = api.registry.order(Order::DrainHive { hive: hive.clone(), drain }).await?.changed;
     if drain && request.wait_ms > 0 {
         until_drained(api, What::Hive(&hive), request.wait_ms.min(WAIT_MS_MAX)).await?;
@@ -45,9 +43,7 @@ async fn carry_out(api: &Api, hive: String, drain: bool, request: DrainRequest) 
 
 pub(super) async fn reload(State(api): State<Api>, body: Bytes) -> Result<Json<ReloadReply>, HttpError> {
     let request: ReloadRequest = parse(&body)?;
-    if api.stopping.is_draining() {
-        return Err(ApiError::new(ErrorCode::ShuttingDown, "queen is about to end").into());
-    }
+    api.refuse_if_ending()?;
     let reloaded = api.reloads.reload().await?;
     if request.wait_ms > 0 {
         settle(&api, &reloaded.ordered, request.wait_ms.min(WAIT_MS_MAX)).await.map_err(|mut error| {

@@ -61,9 +61,7 @@ fn checked(name: String) -> Result<String, ApiError> {
 }
 
 async fn carry_out(api: &Api, order: Order, wait_ms: u64) -> Result<Json<VerbReply>, HttpError> {
-    if api.stopping.is_draining() {
-        return Err(ApiError::new(ErrorCode::ShuttingDown, "queen is about to end").into());
-    }
+    api.refuse_if_ending()?;
     let drains = matches!(order, Order::Verb { verb: Verb::Drain, .. });
     let ordered = api.registry.order(order).await?;
     if wait_ms > 0 && drains {

@@ -1,9 +1,25 @@
-//! Errors within a stream: a client that has been promised one has its status already.
+//! What queen herself writes into a stream: its end, and errors, since a client that has been promised one has its status
+//! already.
 
 use bytes::{Bytes, BytesMut};
 use rbee_api::{ApiError, ErrorBody, ErrorCode};
 
 use super::upstream::{Answer, AnswerBody};
+
+const DONE: &[u8] = b"data: [DONE]\n\n";
+
+/// The end of a complete answer that was gone on with `resumes` times, after what is `before` it.
+pub(super) fn done(before: &[u8], resumes: u32) -> Bytes {
+    if before.is_empty() && resumes == 0 {
+        return Bytes::from_static(DONE);
+    }
+    let mut done = BytesMut::from(before);
+    if resumes > 0 {
+        done.extend_from_slice(format!(": x-rbee-resumed: {resumes}\n\n").as_bytes());
+    }
+    done.extend_from_slice(DONE);
+    done.freeze()
+}
 
 /// One event.
 pub(super) fn event(json: &[u8]) -> Bytes {

@@ -35,7 +35,6 @@ use super::{Gateway, Settings};
 const RESUMES_MAX: u32 = 256;
 /// To a client while a worker has nothing to say.
 const WORKING: Bytes = Bytes::from_static(b": working\n\n");
-const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// One stream.
 pub(super) struct Relay {
@@ -212,7 +211,7 @@ impl Relay {
         let why = match (taken.end, over) {
             (Some(End::Done), _) => {
                 self.phase = Phase::Ended;
-                return Some(Next::Pass(self.last(&taken.pass)));
+                return Some(Next::Pass(events::done(&taken.pass, self.resumes)));
             }
             (Some(End::Error(error)), _) => Some(Break::Error(error)),
             (Some(End::Handover), _) => Some(Break::Handover),
@@ -247,7 +246,7 @@ impl Relay {
             why => self.note_break(&flowing.in_flight, why),
         };
         if own && self.stream.is_complete() {
-            return Some(Next::Pass(self.last(&Bytes::new())));
+            return Some(Next::Pass(events::done(&[], self.resumes)));
         }
         let again = (own || !self.stream.has_passed())
             && self.deaths < self.settings.limits.attempts_max
@@ -368,19 +367,6 @@ impl Relay {
 
     fn account_failed(&mut self) {
         self.account.iter_mut().for_each(Account::failed);
-    }
-
-    /// The end of a complete answer.
-    fn last(&self, before: &Bytes) -> Bytes {
-        if before.is_empty() && self.resumes == 0 {
-            return Bytes::from_static(DONE);
-        }
-        let mut last = BytesMut::from(&before[..]);
-        if self.resumes > 0 {
-            last.extend_from_slice(format!(": x-rbee-resumed: {}\n\n", self.resumes).as_bytes());
-        }
-        last.extend_from_slice(DONE);
-        last.freeze()
     }
 
     /// An error to a client that has been promised a stream.

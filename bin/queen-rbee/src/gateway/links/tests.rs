@@ -1,3 +1,5 @@
+//! Connections to workers are kept, bounded and dropped as they should be.
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
