@@ -8,9 +8,11 @@ pub mod client;
 pub mod control;
 pub mod difference;
 pub mod error;
+pub mod event;
 pub mod ids;
 pub mod openai;
 pub mod phase;
+pub mod report;
 pub mod status;
 pub mod usage;
 
@@ -23,6 +25,7 @@ pub use control::{
     ShutdownRequest, UpgradeReply, UpgradeRequest, Verb, VerbReply, VerbRequest, WhyReply,
 };
 pub use error::{ApiError, ErrorBody, ErrorCode};
+pub use event::{Event, EventFollower, EventKind, EventQuery, EventsReply, Since};
 pub use ids::{ReplicaId, WorkerRef};
 pub use phase::Phase;
 pub use status::{FleetStatus, Health, HiveStatus, QueenStatus, WorkerStatus};
