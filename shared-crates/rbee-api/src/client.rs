@@ -240,7 +240,7 @@ impl ControlClient {
         decode(response).await.map(Some)
     }
 
-    fn get(&self, path: &str) -> RequestBuilder {
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
         self.authorize(self.http.get(format!("{}{path}", self.base_url)))
     }
 
@@ -259,11 +259,11 @@ impl ControlClient {
         }
     }
 
-    async fn json<T: DeserializeOwned>(&self, builder: RequestBuilder) -> Result<T, ClientError> {
+    pub(crate) async fn json<T: DeserializeOwned>(&self, builder: RequestBuilder) -> Result<T, ClientError> {
         decode(self.send(builder).await?).await
     }
 
-    async fn send(&self, builder: RequestBuilder) -> Result<Response, ClientError> {
+    pub(crate) async fn send(&self, builder: RequestBuilder) -> Result<Response, ClientError> {
         let response = builder.send().await.map_err(|source| {
             let url = self.base_url.clone();
             if source.is_timeout() && !source.is_connect() {

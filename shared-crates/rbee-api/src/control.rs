@@ -12,6 +12,7 @@
 //! | `POST /api/v1/upgrade` (queen) | [`UpgradeRequest`] | [`UpgradeReply`] |
 //! | `POST /api/v1/hives/{name}/upgrade` | [`HiveUpgradeRequest`] | [`HiveUpgradeReply`]; 202 from a hive that stands alone |
 //! | `GET /api/v1/hives/{name}/upgrade?generation=` (hive that stands alone) | | [`HiveUpgradeReply`], once it is known |
+//! | `GET /api/v1/events?since=&kind=&daemon=&limit=&follow=` | | [`crate::EventsReply`], or a stream of [`crate::Event`] |
 //! | `GET /api/v1/usage?since=` (queen) | | [`crate::usage::UsageReply`] |
 //! | `POST /api/v1/shutdown` | [`ShutdownRequest`] | 202; the process ends when all is stopped |
 //! | `POST /api/v1/hives/{name}/heartbeat` (queen) | [`crate::Heartbeat`] | [`crate::HeartbeatReply`] |
