@@ -185,6 +185,9 @@ fn verb_on(
 ) -> Result<(bool, Goals), ApiError> {
     check_request(verb, request)?;
     let wish = wish(&view.wishes, &target.name)?;
+    if request.clean {
+        wish.spec.check_clean(&target.name)?;
+    }
     let ids = matching(target, wish, view)?;
     if matches!(verb, Verb::Stop | Verb::Kill) && target.replica.is_none() {
         state.stop_rolling(&target.name, "it was stopped meanwhile");

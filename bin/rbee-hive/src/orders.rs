@@ -115,6 +115,11 @@ impl Orders {
     ) -> Result<Edit, ApiError> {
         let targets = self.targets(target)?;
         refuse_what_needs_a_queen(verb, how)?;
+        if how.clean
+            && let Some(worker) = self.configured.get(&target.name)
+        {
+            worker.template.spec.check_clean(&target.name)?;
+        }
         let mut changed = matches!(verb, Verb::Start | Verb::Restart | Verb::Retry) && self.start_needed(&target.name);
         for worker in self.assignment.workers.iter_mut().filter(|worker| targets.contains(&worker.id)) {
             changed |= change(worker, verb, how, phase(&worker.id));

@@ -24,6 +24,13 @@ pub enum Probe {
         /// The path asked for, with its leading slash.
         path: String,
     },
+    /// `GET path` over a unix stream socket answers with a 2xx status.
+    HttpUnix {
+        /// The socket's path.
+        socket: PathBuf,
+        /// The path asked for, with its leading slash.
+        path: String,
+    },
     /// A unix stream socket accepts a connection.
     Unix {
         /// The socket's path.

@@ -3,9 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::launch::Launch;
@@ -43,11 +44,15 @@ impl Probe {
                     let address = own(*address, context)?;
                     connect(address).await.map(|_| None)
                 }
-                Self::Http { address, path } => http(own(*address, context)?, path, context.body_bytes_max).await,
-                Self::Unix { path } => match UnixStream::connect(path).await {
-                    Ok(_) => Ok(None),
-                    Err(error) => Err(format!("cannot connect to {}: {error}", path.display())),
-                },
+                Self::Http { address, path } => {
+                    let address = own(*address, context)?;
+                    http(connect(address).await?, &address.to_string(), path, context.body_bytes_max).await
+                }
+                Self::HttpUnix { socket, path } => {
+                    let stream = connect_unix(socket).await?;
+                    http(stream, &socket.display().to_string(), path, context.body_bytes_max).await
+                }
+                Self::Unix { path } => connect_unix(path).await.map(|_| None),
                 Self::Exec { command } => exec(command, &context.launch).await.map(|()| None),
             }
         };
@@ -84,12 +89,22 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
     TcpStream::connect(address).await.map_err(|error| format!("cannot connect to {address}: {error}"))
 }
 
-/// HTTP/1.0, so that the answer is neither chunked nor kept open.
-async fn http(address: SocketAddr, path: &str, body_bytes_max: usize) -> Result<Option<serde_json::Value>, String> {
+async fn connect_unix(socket: &Path) -> Result<UnixStream, String> {
+    UnixStream::connect(socket).await.map_err(|error| format!("cannot connect to {}: {error}", socket.display()))
+}
+
+/// HTTP/1.0, so that the answer is neither chunked nor kept open. `address` is named in errors.
+async fn http(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    address: &str,
+    path: &str,
+    body_bytes_max: usize,
+) -> Result<Option<serde_json::Value>, String> {
     const HEAD_BYTES_MAX: usize = 16 * 1024;
     let broken = |error: io::Error| format!("{address}{path}: {error}");
-    let mut stream = connect(address).await?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\n\r\n");
+    // A path of a socket is no name of a host.
+    let host = if address.starts_with('/') { "localhost" } else { address };
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(broken)?;
     let mut answer = Vec::new();
     let limit = u64::try_from(HEAD_BYTES_MAX + body_bytes_max).unwrap_or(u64::MAX);
@@ -167,6 +182,33 @@ mod tests {
             ask_http("HTTP/1.1 503 Service Unavailable\r\n\r\n").await.unwrap_err().ends_with("/health: status 503")
         );
         assert!(ask_http("SSH-2.0-x\r\n").await.unwrap_err().ends_with("not an HTTP answer"));
+    }
+
+    /// PROC-31
+    #[tokio::test]
+    async fn an_http_answer_over_a_unix_socket_is_judged_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("api.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let asked = tokio::spawn({
+            let probe = Probe::HttpUnix { socket: socket.clone(), path: "/health".to_owned() };
+            async move { (probe.ask(&context(), SOON).await, probe.ask(&context(), SOON).await) }
+        });
+        for answer in ["HTTP/1.0 200 OK\r\n\r\n{\"healthy\": true}", "HTTP/1.0 500 No\r\n\r\n"] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let length = stream.read(&mut request).await.unwrap();
+            assert!(request[..length].starts_with(b"GET /health HTTP/1.0\r\nHost: localhost\r\n"));
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+        let (good, bad) = asked.await.unwrap();
+        assert_eq!(good, Ok(Some(serde_json::json!({"healthy": true}))));
+        assert_eq!(bad.unwrap_err().reason, format!("{}/health: status 500", socket.display()));
+        // It listens, and nobody accepts: a connection alone says nothing of a daemon that hangs.
+        let connects = Probe::Unix { path: socket.clone() }.ask(&context(), SOON).await;
+        let answers = Probe::HttpUnix { socket, path: "/health".to_owned() };
+        let silent = answers.ask(&context(), Duration::from_millis(1)).await.unwrap_err();
+        assert!(connects.is_ok() && silent.is_silence, "{silent:?}");
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ReplicaId, WorkerStatus};
+use crate::{ApiError, ErrorCode, ReplicaId, WorkerStatus};
 
 /// Everything one hive shall run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -109,7 +109,8 @@ pub struct WorkerSpec {
     pub stop_timeout_ms: u64,
     /// Signal that asks it to end, such as `TERM`.
     pub stop_signal: String,
-    /// How it proves that it is ready: `notify`, `tcp`, `http:/path`, `unix:/path`, `exec:CMD`, `started`.
+    /// How it proves that it is ready: `notify`, `tcp`, `http:/path`, `http://unix:SOCKET:/path`, `unix:SOCKET`,
+    /// `exec:CMD`, `started`.
     pub ready: String,
     /// The health probe, if there is one.
     pub health: Option<HealthSpec>,
@@ -137,6 +138,34 @@ pub struct WorkerSpec {
     /// It must say `WATCHDOG=1` at least this often once it is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watchdog_ms: Option<u64>,
+}
+
+impl WorkerSpec {
+    /// Whether its replicas keep something over their restarts, which a clean restart drops: our engine does, and a command
+    /// that is told where (`{state_dir}`).
+    #[must_use]
+    pub fn keeps_state(&self) -> bool {
+        let Engine::Command { command } = &self.engine else { return true };
+        let probe = self.health.as_ref().map(|health| &health.probe);
+        let paths = self.working_dir.iter().chain(&self.pid_file).chain(&self.stale_locks);
+        let mut texts = command.iter().chain(self.env.values()).chain(paths).chain(probe).chain([&self.ready]);
+        texts.any(|text| text.contains(STATE_DIR))
+    }
+
+    /// Refuses a clean restart of a worker that has nothing to drop.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidParameter`] with what to do instead.
+    pub fn check_clean(&self, name: &str) -> Result<(), ApiError> {
+        if self.keeps_state() {
+            return Ok(());
+        }
+        let message = format!(
+            "worker `{name}` keeps nothing that a clean restart could drop: give its command a folder with `{STATE_DIR}`, \
+             or restart it plainly"
+        );
+        Err(ApiError::new(ErrorCode::InvalidParameter, message).with_param("clean"))
+    }
 }
 
 /// What a worker may use; absent fields limit nothing.
@@ -191,6 +220,9 @@ impl Default for LogSpec {
     }
 }
 
+/// Stands for the folder in which a replica of a command keeps what survives its restarts.
+const STATE_DIR: &str = "{state_dir}";
+
 /// What orders say that were kept by a release before there was a choice.
 const fn cache_bytes_max() -> u64 {
     512 << 20
@@ -214,7 +246,7 @@ pub enum Engine {
         #[serde(default = "cache_bytes_max")]
         cache_bytes_max: u64,
     },
-    /// Any other command; `{port} {model_path} {name} {replica} {run_dir}` are filled in by the hive.
+    /// Any other command; `{port} {model_path} {name} {replica} {run_dir} {state_dir}` are filled in by the hive.
     Command {
         /// The program and its arguments.
         command: Vec<String>,
@@ -224,7 +256,7 @@ pub enum Engine {
 /// The health probe of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthSpec {
-    /// `http:/path`, `tcp`, `unix:/path` or `exec:CMD`.
+    /// `http:/path`, `http://unix:SOCKET:/path`, `tcp`, `unix:SOCKET` or `exec:CMD`.
     pub probe: String,
     /// Time between probes.
     pub interval_ms: u64,
@@ -313,6 +345,28 @@ mod tests {
 
     fn assignment(fleet: &str, generation: u64) -> Assignment {
         Assignment { fleet_id: fleet.into(), generation, workers: Vec::new(), upgrade_generation: 0 }
+    }
+
+    #[test]
+    fn a_command_keeps_what_it_is_told_where_to() {
+        let command = |words: &[&str]| {
+            WorkerSpec {
+            engine: Engine::Command { command: words.iter().map(|word| (*word).to_owned()).collect() },
+            ..serde_json::from_value(serde_json::json!({"engine": {"kind": "command", "command": []}, "env": {},
+                "start_timeout_ms": 1, "stop_timeout_ms": 1, "stop_signal": "TERM", "ready": "started", "health": null,
+                "restart": {"policy": "always", "backoff_min_ms": 1, "backoff_max_ms": 1, "max_restarts": 1, "within_ms": 1,
+                "reset_after_ms": 1}})).unwrap()
+        }
+        };
+        let plain = command(&["x", "--port", "{port}"]);
+        assert!(!plain.keeps_state());
+        assert!(plain.check_clean("x").unwrap_err().message.contains("{state_dir}"));
+        assert!(command(&["x", "--cache={state_dir}/c"]).keeps_state());
+        let mut by_env = command(&["x"]);
+        by_env.env.insert("CACHE".into(), "{state_dir}".into());
+        assert!(by_env.keeps_state());
+        let engine = Engine::Llm { slots: 1, context: 16, threads: None, deterministic: false, cache_bytes_max: 0 };
+        assert!(WorkerSpec { engine, ..command(&["x"]) }.keeps_state());
     }
 
     #[test]

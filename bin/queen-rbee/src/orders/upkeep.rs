@@ -18,6 +18,9 @@ pub(super) fn roll(
 ) -> Result<(Option<Awaited>, Goals), ApiError> {
     let name = &target.name;
     let wish = wish(&view.wishes, name)?;
+    if clean {
+        wish.spec.check_clean(name)?;
+    }
     matching(target, wish, view)?;
     let refused = |message: String, param: &str| Err(ApiError::new(ErrorCode::Conflict, message).with_param(param));
     if target.replica.is_some() || target.hive.is_some() {

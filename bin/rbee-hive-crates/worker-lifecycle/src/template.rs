@@ -1,4 +1,4 @@
-//! Fills `{port} {model_path} {name} {replica} {run_dir}` into what the config says about a foreign command.
+//! Fills `{port} {model_path} {name} {replica} {run_dir} {state_dir}` into what the config says about a foreign command.
 //!
 //! Only these words in braces are touched: JSON and shell texts pass as they are.
 
@@ -17,6 +17,8 @@ pub struct Values<'a> {
     pub model_path: Option<&'a Path>,
     /// Folder for sockets and the like.
     pub run_dir: &'a Path,
+    /// Folder for what it keeps over restarts.
+    pub state_dir: &'a Path,
 }
 
 /// A word that stands for nothing here.
@@ -63,12 +65,13 @@ impl Values<'_> {
 
     fn word_at(&self, text: &str) -> Result<Option<(usize, String)>, Unfillable> {
         let path = |path: &Path| path.to_string_lossy().into_owned();
-        let words: [(&'static str, Option<String>, &'static str); 5] = [
+        let words: [(&'static str, Option<String>, &'static str); 6] = [
             ("port", self.port.map(|port| port.to_string()), "this worker has no port"),
             ("model_path", self.model_path.map(path), "no `model` is given for this worker"),
             ("name", Some(self.id.name.clone()), ""),
             ("replica", Some(self.id.replica.to_string()), ""),
             ("run_dir", Some(path(self.run_dir)), ""),
+            ("state_dir", Some(path(self.state_dir)), ""),
         ];
         let inside = text[1..].split_once('}').map(|(inside, _)| inside);
         let Some((word, value, why)) = words.into_iter().find(|(word, _, _)| Some(*word) == inside) else {
@@ -85,7 +88,14 @@ mod tests {
 
     fn fill(text: &str, port: Option<u16>, model: Option<&str>) -> Result<String, Unfillable> {
         let id = ReplicaId { name: "api".into(), replica: 2 };
-        Values { id: &id, port, model_path: model.map(Path::new), run_dir: Path::new("/run/w") }.fill(text)
+        Values {
+            id: &id,
+            port,
+            model_path: model.map(Path::new),
+            run_dir: Path::new("/run/w"),
+            state_dir: Path::new("/s"),
+        }
+        .fill(text)
     }
 
     #[test]
@@ -94,6 +104,7 @@ mod tests {
             ("--port={port}", "--port=7855"),
             ("{model_path}", "/m/{port}.gguf"),
             ("{name}-{replica}:{run_dir}/s", "api-2:/run/w/s"),
+            ("{state_dir}/cache", "/s/cache"),
             (r#"{"port": {port}}"#, r#"{"port": 7855}"#),
             ("{{port}}", "{7855}"),
             ("{Port} {other} {", "{Port} {other} {"),

@@ -28,7 +28,7 @@ pub struct Machine {
     pub bind_ip: IpAddr,
     /// Folder for sockets and the like.
     pub run_dir: PathBuf,
-    /// Folder in which each replica of our engine has one for what it keeps over restarts.
+    /// Folder in which each replica has one for what it keeps over restarts.
     pub state_dir: PathBuf,
     /// Where our engine's program is looked for.
     pub programs: Programs,
@@ -92,8 +92,8 @@ pub fn wants_port(worker: &WorkerAssignment) -> bool {
     let probe = worker.spec.health.as_ref().map(|health| &health.probe);
     // A socket that the hive opens is what is probed, then.
     let own_socket = worker.spec.listen.is_some();
-    let asks_port =
-        |probe: &String| (!own_socket && (probe == "tcp" || probe.starts_with("http:"))) || template::wants_port(probe);
+    let by_port = |probe: &str| probe == "tcp" || (probe.starts_with("http:") && !probe.starts_with("http://unix:"));
+    let asks_port = |probe: &String| (!own_socket && by_port(probe)) || template::wants_port(probe);
     let mut texts = command.iter().chain(worker.spec.env.values()).chain(&worker.spec.listen);
     worker.model.is_some()
         || texts.any(|text| template::wants_port(text))
@@ -106,11 +106,13 @@ pub fn wants_port(worker: &WorkerAssignment) -> bool {
 /// [`UnitError`] says what is missing or wrong.
 pub fn unit_spec(worker: &WorkerAssignment, placement: &Placement, machine: &Machine) -> Result<UnitSpec, UnitError> {
     let spec = &worker.spec;
+    let kept = state_dir(worker, machine);
     let values = Values {
         id: &worker.id,
         port: placement.port,
         model_path: placement.model_path.as_deref(),
         run_dir: &machine.run_dir,
+        state_dir: &kept,
     };
     let is_engine = matches!(spec.engine, Engine::Llm { .. });
     let mut launch = match &spec.engine {
@@ -132,10 +134,10 @@ pub fn unit_spec(worker: &WorkerAssignment, placement: &Placement, machine: &Mac
     unit.readiness = match parse::<config::Ready>("ready", &spec.ready)? {
         config::Ready::Notify => Readiness::Notify,
         config::Ready::Started => Readiness::Started,
-        config::Ready::Probe(question) => Readiness::Probe(probe(question, address, &values)?),
+        config::Ready::Probe(question) => Readiness::Probe(probe(question, address, &values, machine)?),
     };
     if let Some(health) = &spec.health {
-        let probe = probe(parse("health.probe", &health.probe)?, address, &values)?;
+        let probe = probe(parse("health.probe", &health.probe)?, address, &values, machine)?;
         let [interval, timeout] = [health.interval_ms, health.timeout_ms].map(Duration::from_millis);
         unit.health = Some(HealthProbe { probe, interval, timeout });
     }
@@ -155,7 +157,7 @@ pub fn unit_spec(worker: &WorkerAssignment, placement: &Placement, machine: &Mac
     Ok(unit)
 }
 
-/// Where a replica of our engine keeps what survives its restarts. A clean restart gives it a new, empty one: so what it
+/// Where a replica keeps what survives its restarts. A clean restart gives it a new, empty one: so what it
 /// had is not used again, however often it is restarted afterwards.
 #[must_use]
 pub fn state_dir(worker: &WorkerAssignment, machine: &Machine) -> PathBuf {
@@ -208,11 +210,19 @@ fn command_launch(command: &[String], values: &Values<'_>) -> Result<Launch, Uni
     Ok(launch)
 }
 
-fn probe(question: config::Probe, address: Option<SocketAddr>, values: &Values<'_>) -> Result<Probe, UnitError> {
+fn probe(
+    question: config::Probe,
+    address: Option<SocketAddr>,
+    values: &Values<'_>,
+    machine: &Machine,
+) -> Result<Probe, UnitError> {
     Ok(match question {
         config::Probe::Tcp => Probe::Tcp { address },
         config::Probe::Http { path } => Probe::Http { address, path: values.fill(&path)? },
-        config::Probe::Unix { path } => Probe::Unix { path: Path::new(&values.fill(&path)?).to_owned() },
+        config::Probe::HttpUnix { socket, path: asked } => {
+            Probe::HttpUnix { socket: path(&socket, values, machine)?, path: values.fill(&asked)? }
+        }
+        config::Probe::Unix { path: socket } => Probe::Unix { path: path(&socket, values, machine)? },
         config::Probe::Exec { command } => {
             Probe::Exec { command: command.split_whitespace().map(|word| values.fill(word)).collect::<Result<_, _>>()? }
         }

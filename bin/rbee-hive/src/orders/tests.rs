@@ -1,5 +1,7 @@
 //! Verbs by table, and what outlives a restart.
 
+use rbee_api::assignment::Engine;
+
 use super::*;
 use crate::reconcile::tests::worker;
 
@@ -145,7 +147,13 @@ fn what_only_a_queen_can_do_is_refused_and_changes_nothing() {
 /// HIVE-18
 #[test]
 fn a_clean_restart_is_clean_once_and_stays_known() {
-    let mut orders = Orders::new(configured(1, Desired::Running), None);
+    let keeping = || {
+        let mut configured = configured(1, Desired::Running);
+        let template = &mut configured.get_mut("w").unwrap().template;
+        template.spec_mut().engine = Engine::Command { command: vec!["x".into(), "{state_dir}".into()] };
+        configured
+    };
+    let mut orders = Orders::new(keeping(), None);
     let mut restart = |clean| {
         let how = VerbRequest { clean, ..VerbRequest::default() };
         orders.verb(&target("w"), Verb::Restart, &how, |_| Phase::Running).unwrap();
@@ -153,6 +161,10 @@ fn a_clean_restart_is_clean_once_and_stays_known() {
         (worker.restart_generation, worker.clean_generation)
     };
     assert_eq!((restart(true), restart(false)), ((1, 1), (2, 1)));
-    let again = Orders::new(configured(1, Desired::Running), Some(&orders.to_stored()));
+    let again = Orders::new(keeping(), Some(&orders.to_stored()));
     assert_eq!(again.assignment().workers[0].clean_generation, 1);
+    let mut forgetful = Orders::new(configured(1, Desired::Running), None);
+    let clean = VerbRequest { clean: true, ..VerbRequest::default() };
+    let refused = forgetful.verb(&target("w"), Verb::Restart, &clean, |_| Phase::Running).unwrap_err();
+    assert!(refused.message.contains("{state_dir}"), "{refused}");
 }

@@ -1,9 +1,8 @@
-//! What replicas of our engine keep over their restarts: a folder each, made before a start, gone with the replica.
+//! What replicas keep over their restarts: a folder each, made before a start, gone with the replica.
 
 use std::io;
 use std::path::Path;
 
-use rbee_api::assignment::Engine;
 use rbee_api::{ReplicaId, WorkerAssignment};
 use worker_lifecycle::state_dir;
 
@@ -13,7 +12,7 @@ impl Task {
     /// Makes the folder that the replica is about to be given, and drops those that neither it nor the process before it
     /// uses. A worker without its folder says so itself; it works all the same.
     pub(super) fn make_room_for_kept(&self, worker: &WorkerAssignment) {
-        if !matches!(worker.spec.engine, Engine::Llm { .. }) {
+        if !worker.spec.keeps_state() {
             return;
         }
         let next = state_dir(worker, &self.machine);

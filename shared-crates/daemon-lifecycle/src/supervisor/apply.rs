@@ -219,7 +219,7 @@ fn probe_problem(probe: &Probe, has_socket: bool) -> Option<String> {
         Probe::Tcp { address: None } | Probe::Http { address: None, .. } if !has_socket => {
             Some("its probe names no address and it has no listening socket".to_owned())
         }
-        Probe::Http { path, .. } if !path.starts_with('/') => {
+        Probe::Http { path, .. } | Probe::HttpUnix { path, .. } if !path.starts_with('/') => {
             Some(format!("its probe's path {path} has no leading slash"))
         }
         Probe::Exec { command } if command.is_empty() => Some("its exec probe has no command".to_owned()),

@@ -10,7 +10,7 @@ use super::document::Document;
 use super::limits;
 use super::problem::did_you_mean;
 use super::schema::{Config, WorkerConfig};
-use super::values::{Ready, StopSignal};
+use super::values::{Probe, Ready, StopSignal};
 
 /// Most replicas of one worker; each is a process.
 pub const REPLICAS_MAX: u32 = 256;
@@ -19,7 +19,7 @@ const SLOTS_MAX: u32 = 256;
 /// What a replica of it may keep on disk.
 const CACHE_MAX: ByteSize = ByteSize::pib(1);
 /// Placeholders that the hive fills into a command.
-const PLACEHOLDERS: [&str; 5] = ["port", "model_path", "name", "replica", "run_dir"];
+const PLACEHOLDERS: [&str; 6] = ["port", "model_path", "name", "replica", "run_dir", "state_dir"];
 
 /// Records everything that makes no sense.
 pub(super) fn check(config: &Config, document: &mut Document<'_>) {
@@ -160,7 +160,8 @@ fn check_worker(config: &Config, name: &str, worker: &WorkerConfig, key: &str, d
         }
     }
     check_process(name, worker, key, document);
-    if worker.command.is_none() && matches!(worker.ready, Some(Ready::Probe(super::Probe::Unix { .. }))) {
+    let by_unix = |ready: &Ready| matches!(ready, Ready::Probe(Probe::Unix { .. } | Probe::HttpUnix { .. }));
+    if worker.command.is_none() && worker.ready.as_ref().is_some_and(by_unix) {
         document.problem(&format!("{key}.ready"), "our engine listens on no unix socket", None);
     }
 }

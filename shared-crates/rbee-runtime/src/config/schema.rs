@@ -127,7 +127,7 @@ pub struct ModelConfig {
 pub struct WorkerConfig {
     /// The model it serves, by its table's name. With a command: the command takes part in inference routing.
     pub model: Option<String>,
-    /// Program and arguments; `{port} {model_path} {name} {replica} {run_dir}` are filled in. Absent: our engine.
+    /// Program and arguments; `{port} {model_path} {name} {replica} {run_dir} {state_dir}` are filled in. Absent: our engine.
     pub command: Option<Vec<String>>,
     /// How many of it. Default 1.
     pub replicas: u32,

@@ -99,6 +99,13 @@ pub enum Probe {
         /// Path with its leading slash.
         path: String,
     },
+    /// `http://unix:SOCKET:/path`: a GET over a unix socket is answered with 2xx.
+    HttpUnix {
+        /// The socket.
+        socket: String,
+        /// Path with its leading slash.
+        path: String,
+    },
     /// `tcp`: the port accepts a connection.
     Tcp,
     /// `unix:/path`: the socket accepts a connection.
@@ -114,7 +121,18 @@ pub enum Probe {
 }
 
 impl Probe {
-    const EXPECTED: &str = "a probe: http:/path, tcp, unix:/path or exec:CMD";
+    const EXPECTED: &str = "a probe: http:/path, http://unix:SOCKET:/path, tcp, unix:SOCKET or exec:CMD";
+
+    /// The socket and the path of `//unix:SOCKET:/path`.
+    fn over_unix(text: &str) -> Option<(&str, &str)> {
+        let (socket, path) = text.strip_prefix("//unix:")?.rsplit_once(":/")?;
+        is_path(socket).then(|| (socket, &text[text.len() - path.len() - 1..]))
+    }
+}
+
+/// Whether it leads from the root, the home or a folder that is filled in.
+fn is_path(text: &str) -> bool {
+    ["/", "~/", "{run_dir}/", "{state_dir}/"].iter().any(|start| text.starts_with(start))
 }
 
 impl FromStr for Probe {
@@ -125,8 +143,12 @@ impl FromStr for Probe {
         let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
         match (kind, rest) {
             ("tcp", "") => Ok(Self::Tcp),
+            ("http", rest) if rest.starts_with("//unix:") => {
+                let (socket, path) = Self::over_unix(rest).ok_or_else(invalid)?;
+                Ok(Self::HttpUnix { socket: socket.to_owned(), path: path.to_owned() })
+            }
             ("http", path) if path.starts_with('/') => Ok(Self::Http { path: path.to_owned() }),
-            ("unix", path) if path.starts_with('/') => Ok(Self::Unix { path: path.to_owned() }),
+            ("unix", path) if is_path(path) => Ok(Self::Unix { path: path.to_owned() }),
             ("exec", command) if !command.trim().is_empty() => Ok(Self::Exec { command: command.trim().to_owned() }),
             _ => Err(invalid()),
         }
@@ -137,6 +159,7 @@ impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http { path } => write!(f, "http:{path}"),
+            Self::HttpUnix { socket, path } => write!(f, "http://unix:{socket}:{path}"),
             Self::Tcp => f.write_str("tcp"),
             Self::Unix { path } => write!(f, "unix:{path}"),
             Self::Exec { command } => write!(f, "exec:{command}"),
@@ -163,10 +186,12 @@ impl FromStr for Ready {
         match text {
             "notify" => Ok(Self::Notify),
             "started" => Ok(Self::Started),
-            _ => text
-                .parse()
-                .map(Self::Probe)
-                .map_err(|_| InvalidValue::new(text, "one of notify, started, tcp, http:/path, unix:/path, exec:CMD")),
+            _ => text.parse().map(Self::Probe).map_err(|_| {
+                InvalidValue::new(
+                    text,
+                    "one of notify, started, tcp, http:/path, http://unix:SOCKET:/path, unix:SOCKET, exec:CMD",
+                )
+            }),
         }
     }
 }
@@ -271,10 +296,29 @@ mod tests {
 
     #[test]
     fn readiness_and_probes_round_trip() {
-        for text in ["notify", "started", "tcp", "http:/health", "unix:/run/x.sock", "exec:redis-cli ping"] {
+        for text in [
+            "notify",
+            "started",
+            "tcp",
+            "http:/health",
+            "unix:/run/x.sock",
+            "unix:~/.lotus/api",
+            "http://unix:{run_dir}/a:b.sock:/v1/health",
+            "exec:redis-cli ping",
+        ] {
             assert_eq!(text.parse::<Ready>().unwrap().to_string(), text);
         }
-        for text in ["", "http", "http:health", "unix:", "exec: ", "tcp:1"] {
+        for text in [
+            "",
+            "http",
+            "http:health",
+            "http://unix:/a.sock",
+            "http://unix:a.sock:/x",
+            "unix:",
+            "unix:x",
+            "exec: ",
+            "tcp:1",
+        ] {
             assert!(text.parse::<Ready>().is_err(), "{text}");
         }
         assert!("notify".parse::<Probe>().is_err());

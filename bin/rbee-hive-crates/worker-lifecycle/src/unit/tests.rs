@@ -94,6 +94,23 @@ fn our_engine_inherits_its_socket_and_gets_the_token() {
     assert!(clean.launch.args.contains(&"/state/w/w.1.7".to_owned()), "a clean restart begins with nothing");
 }
 
+/// HIVE-19
+#[test]
+fn a_command_gets_a_folder_of_its_own_and_another_one_when_it_starts_clean() {
+    let mut worker = worker(command(&["serve", "--cache", "{state_dir}/c", "--listen", "{run_dir}/s"]), true);
+    worker.spec_mut().ready = "http://unix:~/{name}.sock:/health".to_owned();
+    let unit = |worker: &WorkerAssignment| unit_spec(worker, &placement(), &machine(Path::new("/x"))).unwrap();
+    let first = unit(&worker);
+    assert_eq!(first.launch.args, ["--cache", "/state/w/w.1/c", "--listen", "/run/w/s"]);
+    let probe = Probe::HttpUnix { socket: "/home/u/w.sock".into(), path: "/health".into() };
+    assert_eq!(first.readiness, Readiness::Probe(probe));
+    worker.clean_generation = 7;
+    assert_eq!(unit(&worker).launch.args[1], "/state/w/w.1.7/c");
+    let mut by_socket = WorkerAssignment { model: None, ..worker };
+    by_socket.spec_mut().health = None;
+    assert!(!wants_port(&by_socket), "a unix socket needs no port");
+}
+
 /// QUEEN-24
 #[test]
 fn a_start_may_take_longer_the_larger_the_model() {
