@@ -115,6 +115,24 @@ impl Dirs {
         self.state.join("queen.sqlite")
     }
 
+    /// Folder of what queen, hive and keeper's guard know of the past.
+    #[must_use]
+    pub fn monitor_dir(&self) -> PathBuf {
+        self.state.join("monitor")
+    }
+
+    /// Queen's history: her samples, events and requests.
+    #[must_use]
+    pub fn queen_history_file(&self) -> PathBuf {
+        self.monitor_dir().join("queen.sqlite")
+    }
+
+    /// The hive's history: samples and events of its workers.
+    #[must_use]
+    pub fn hive_history_file(&self) -> PathBuf {
+        self.monitor_dir().join("hive.sqlite")
+    }
+
     /// Where queen listened last: with `listen` on port 0 she gets the same port again, as long as it is free.
     #[must_use]
     pub fn queen_listen_file(&self) -> PathBuf {

@@ -8,6 +8,7 @@ use rbee_api::ids::is_valid_name;
 use super::dependencies;
 use super::document::Document;
 use super::limits;
+use super::monitor;
 use super::problem::did_you_mean;
 use super::schema::{Config, WorkerConfig};
 use super::values::{Probe, Ready, StopSignal};
@@ -25,6 +26,7 @@ const PLACEHOLDERS: [&str; 6] = ["port", "model_path", "name", "replica", "run_d
 pub(super) fn check(config: &Config, document: &mut Document<'_>) {
     check_daemons(config, document);
     check_keys(config, document);
+    monitor::check(config, document);
     for name in config.model.keys() {
         check_name(document, &format!("model.{name}"), "model", name);
     }

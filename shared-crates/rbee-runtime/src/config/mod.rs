@@ -11,6 +11,7 @@ mod dependencies;
 mod document;
 mod in_force;
 mod limits;
+mod monitor;
 mod problem;
 mod queen;
 mod schema;
@@ -22,6 +23,7 @@ pub use changed::changed_keys;
 pub use check::REPLICAS_MAX;
 pub use in_force::NotInForce;
 pub use model_store::{ModelSource, Sha256Digest};
+pub use monitor::MonitorConfig;
 pub use problem::{ConfigError, Problem};
 pub use queen::{KeyConfig, QueenConfig};
 pub use schema::{

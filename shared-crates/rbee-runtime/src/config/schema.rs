@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use model_store::{ModelSource, Sha256Digest};
 use serde::{Deserialize, Serialize};
 
+use super::monitor::MonitorConfig;
 use super::queen::QueenConfig;
 use super::values::{PortRange, Probe, Ready, StopSignal, duration, optional_duration};
 
@@ -26,6 +27,8 @@ pub struct Config {
     pub hive: HiveConfig,
     /// `[keeper]`.
     pub keeper: KeeperConfig,
+    /// `[monitor]`.
+    pub monitor: MonitorConfig,
     /// `[model.NAME]`.
     pub model: BTreeMap<String, ModelConfig>,
     /// `[worker.NAME]`.

@@ -1,0 +1,1 @@
+//! Locked, full, corrupt, newer: what the history makes of it.
