@@ -165,6 +165,8 @@ pub struct WorkerConfig {
     pub watchdog: Option<Duration>,
     /// Profiles it belongs to, besides those of `[profiles]` that name it.
     pub profiles: Vec<String>,
+    /// Machines that start it by themselves, by their role. Default: master and worker.
+    pub roles: Vec<Role>,
     /// Workers that must be ready before it starts.
     pub depends_on: Vec<String>,
     /// Starts by itself, whatever role and profile say.
@@ -212,6 +214,7 @@ impl Default for WorkerConfig {
             listen: None,
             watchdog: None,
             profiles: Vec::new(),
+            roles: vec![Role::Master, Role::Worker],
             depends_on: Vec::new(),
             auto_start: None,
             start_timeout: None,

@@ -280,6 +280,7 @@ fn what_is_needed_is_started_too() {
     assert_eq!(wanted(&config, Some("small")), ["api", "cache"]);
 }
 
+/// CONF-08
 #[test]
 fn roles_profiles_and_auto_start_choose_what_starts() {
     let text = |head: &str| {
@@ -302,6 +303,20 @@ fn roles_profiles_and_auto_start_choose_what_starts() {
     assert_eq!((worker.role, worker.starts_queen(), worker.starts_hive()), (Role::Worker, false, true));
     let leecher = parse("role = \"leecher\"\n[queen]\nauto_start = true");
     assert!(leecher.starts_queen() && !leecher.starts_hive());
+    // A daemon of masters alone, and what says otherwise about it.
+    for (role, keys, starts) in [
+        ("master", "", true),
+        ("worker", "", false),
+        ("leecher", "", false),
+        ("worker", "auto_start = true", true),
+        ("leecher", "auto_start = true", true),
+        ("master", "auto_start = false", false),
+    ] {
+        let text = format!("role = \"{role}\"\n[worker.a]\ncommand = [\"x\"]\nroles = [\"master\"]\n{keys}\n");
+        let config = parse(&text);
+        assert_eq!(!wanted(&config, None).is_empty(), starts, "{text}");
+        assert_eq!(config.starts_hive(), starts || role != "leecher", "{text}");
+    }
 }
 
 #[test]

@@ -41,10 +41,11 @@ impl Config {
         self.queen.auto_start.unwrap_or(self.role == Role::Master)
     }
 
-    /// Whether `up` starts this machine's hive.
+    /// Whether `up` starts this machine's hive: a leecher's only for a worker that starts there all the same.
     #[must_use]
     pub fn starts_hive(&self) -> bool {
-        self.hive.auto_start.unwrap_or(matches!(self.role, Role::Master | Role::Worker))
+        let by_role = matches!(self.role, Role::Master | Role::Worker);
+        self.hive.auto_start.unwrap_or_else(|| by_role || !self.wanted_workers(None).is_empty())
     }
 
     /// Every profile that `[profiles]` or a worker names.
@@ -69,8 +70,9 @@ impl Config {
         }
     }
 
-    /// The workers that start by themselves: those of the profile (all, without one), each overridden by its
-    /// own `auto_start`, and what they depend on. A leecher starts only what says `auto_start = true`.
+    /// The workers that start by themselves: those of the profile (all, without one) whose `roles` name this machine's, each
+    /// overridden by its own `auto_start`, and what they depend on. A leecher starts only what names it, or says
+    /// `auto_start = true`.
     #[must_use]
     pub fn wanted_workers(&self, profile: Option<&str>) -> BTreeSet<&str> {
         let profile = profile.or(self.profile.as_deref());
@@ -81,7 +83,7 @@ impl Config {
             listed.contains("*") || listed.contains(name) || worker.profiles.iter().any(|p| p == profile)
         };
         let wanted = self.worker.iter().filter(|(name, worker)| {
-            worker.auto_start.unwrap_or(self.role != Role::Leecher && in_profile(name, worker))
+            worker.auto_start.unwrap_or_else(|| worker.roles.contains(&self.role) && in_profile(name, worker))
         });
         self.with_dependencies(wanted.map(|(name, _)| name.as_str()))
     }
