@@ -54,6 +54,8 @@ pub enum Action {
     },
     /// Tell whoever watches.
     Changed(Change),
+    /// Tell whoever watches: not a change of phase, or what one is about.
+    Happened(Happening),
 }
 
 /// One change of phase, with its cause.
@@ -69,4 +71,43 @@ pub struct Change {
     pub to: Phase,
     /// Why.
     pub cause: Cause,
+}
+
+/// What is worth telling besides the changes of phase. One that a change follows from is told before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happening {
+    /// Which unit.
+    pub unit: UnitName,
+    /// Which run.
+    pub incarnation: Incarnation,
+    /// What happened to it.
+    pub what: What,
+}
+
+/// What can happen to a run besides changes of its phase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// It was started by an earlier supervisor and goes on under this one.
+    Adopted,
+    /// It has to end because what it depends on does not run any more.
+    Cascade {
+        /// Which one.
+        dependency: UnitName,
+    },
+    /// A health probe failed, or it gave no sign of life for too long.
+    HealthFailed {
+        /// What was found.
+        cause: Cause,
+        /// Failures in a row, this one counted.
+        in_a_row: u32,
+        /// So many restart it; 0: none does.
+        limit: u32,
+    },
+    /// It uses more of something than a threshold allows.
+    Threshold {
+        /// How much of what.
+        cause: Cause,
+        /// Whether it is restarted for that.
+        restarts: bool,
+    },
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::{ExitHow, UnitName};
+use crate::excess::Mebibytes;
+use crate::{Excess, ExitHow, UnitName};
 
 /// Why a phase changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub enum Cause {
         /// The threshold.
         limit: u64,
     },
+    /// It used more of something, for longer, than a threshold that restarts it allows.
+    OverThreshold(Excess),
     /// It could not be spawned.
     SpawnFailed {
         /// What the OS said.
@@ -94,6 +97,7 @@ impl fmt::Display for Cause {
             Self::MemoryHigh { bytes, limit } => {
                 write!(f, "used {} of memory, more than {}", Mebibytes(*bytes), Mebibytes(*limit))
             }
+            Self::OverThreshold(excess) => excess.fmt(f),
             Self::SpawnFailed { reason } => write!(f, "could not be started: {reason}"),
             Self::DependencyLost { dependency } => write!(f, "its dependency `{dependency}` is not running"),
             Self::GateOpened => f.write_str("what it waited for is there"),
@@ -123,7 +127,7 @@ impl Cause {
             Self::SpecChanged | Self::DependencyLost { .. } => self.to_string(),
             Self::ReloadTimedOut { .. } => format!("it had its {self}"),
             Self::WatchdogMissed { .. } => format!("it gave {self}"),
-            Self::SpawnFailed { .. } | Self::MemoryHigh { .. } => format!("it {self}"),
+            Self::SpawnFailed { .. } | Self::MemoryHigh { .. } | Self::OverThreshold(_) => format!("it {self}"),
             Self::StartTimedOut { .. } | Self::Unhealthy { .. } | Self::Hung { .. } => format!("it was {self}"),
             Self::TooManyRestarts { restarts, within_ms, last } => {
                 format!("{} and gave up after {restarts} restarts within {} s", last.clause(), within_ms / 1000)
@@ -134,13 +138,4 @@ impl Cause {
 
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
-}
-
-/// Bytes as people read them.
-struct Mebibytes(u64);
-
-impl fmt::Display for Mebibytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} MiB", self.0 as f64 / 1_048_576.0)
-    }
 }

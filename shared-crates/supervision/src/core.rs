@@ -168,6 +168,9 @@ impl Core {
             Event::MemoryHigh { unit, incarnation, bytes, limit } => {
                 self.report(&unit, incarnation, |u| u.memory_high(now, bytes, limit, out));
             }
+            Event::OverThreshold { unit, incarnation, excess, restarts } => {
+                self.report(&unit, incarnation, |u| u.over_threshold(now, excess, restarts, out));
+            }
             Event::Exited { unit, incarnation, how } => self.report(&unit, incarnation, |u| u.exited(now, how, out)),
             Event::Tick => self.tick(now, out),
         }

@@ -1,6 +1,6 @@
 //! What can happen to units: wishes of the owner, reports of the process layer, time.
 
-use crate::{Incarnation, Spec, UnitName};
+use crate::{Excess, Incarnation, Spec, UnitName};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,6 +156,18 @@ pub enum Event {
         bytes: u64,
         /// The threshold.
         limit: u64,
+    },
+    /// The unit's processes have used more of something, for long enough, than a threshold allows. Told once each time
+    /// it is crossed.
+    OverThreshold {
+        /// Which unit.
+        unit: UnitName,
+        /// Which run.
+        incarnation: Incarnation,
+        /// How much of what.
+        excess: Excess,
+        /// Whether it shall be restarted for that; else it is only told.
+        restarts: bool,
     },
     /// The process is gone.
     Exited {

@@ -22,6 +22,7 @@ mod cause;
 mod core;
 mod dependencies;
 mod event;
+mod excess;
 mod graph;
 #[cfg(not(any(test, feature = "mutants")))]
 mod mutants;
@@ -42,9 +43,10 @@ pub mod sim;
 
 pub use crate::core::Core;
 pub use crate::dependencies::{DependencyError, check_dependencies};
-pub use action::{Action, Change};
+pub use action::{Action, Change, Happening, What};
 pub use cause::Cause;
 pub use event::{Event, ExitHow, SpawnErrorKind, Stage, StopMode};
+pub use excess::{Excess, Resource};
 pub use name::{Incarnation, UnitName};
 pub use restart::RestartHistory;
 pub use spec::{InvalidSpec, Policy, Restart, Spec};

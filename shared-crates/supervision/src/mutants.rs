@@ -79,6 +79,9 @@ mod planted {
         CapIgnored: "back-off grows over its maximum",
         DroppedNeedHolds: "a stop waits for one that does not need the unit any more",
         StartPruned: "a start forgets what went down below what it needs",
+        ChangeUntold: "a unit goes into its back-off without a word",
+        CascadeUntold: "who falls with a dependency is not told of as such",
+        ThresholdUnanswered: "a threshold that restarts has no consequence",
         RootForgotten: "the history of a cascade does not lead to its root",
     }
 

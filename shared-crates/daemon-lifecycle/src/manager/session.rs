@@ -170,7 +170,8 @@ impl<'m> Session<'m> {
                 files.remove().map_err(|error| DaemonError::file("remove", &files.pid, error))?;
             }
             Action::Changed(change) => self.last_cause = Some(change.cause),
-            Action::Forget { .. } => {}
+            // Nobody listens here.
+            Action::Happened(_) | Action::Forget { .. } => {}
         }
         Ok(())
     }

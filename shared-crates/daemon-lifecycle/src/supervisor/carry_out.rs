@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use supervision::{Action, Change, Event, Incarnation, Phase, SpawnErrorKind, Stage, UnitName};
+use supervision::{Action, Change, Event, Happening, Incarnation, Phase, SpawnErrorKind, Stage, UnitName, What};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -35,6 +35,7 @@ impl Owner {
             Action::Cleanup { unit, .. } => self.clean_up(&unit),
             Action::Forget { unit } => self.forget(&unit),
             Action::Changed(change) => self.note(&change),
+            Action::Happened(happening) => self.note_happening(&happening),
         }
     }
 
@@ -295,6 +296,20 @@ impl Owner {
         }
         if *to == Phase::Unavailable {
             entry.log_tail.clear();
+        }
+    }
+
+    fn note_happening(&mut self, happening: &Happening) {
+        let Happening { unit, incarnation, what } = happening;
+        match what {
+            // What follows from it, and says so, is noted as well.
+            What::Adopted | What::Cascade { .. } | What::Threshold { restarts: true, .. } => {}
+            What::HealthFailed { cause, in_a_row, limit } => {
+                tracing::warn!(%unit, run = incarnation.get(), in_a_row, limit, %cause, "health failed");
+            }
+            What::Threshold { cause, restarts: false } => {
+                tracing::warn!(%unit, run = incarnation.get(), %cause, "above a threshold");
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use super::checks::{Checks, needs, phase};
 use super::invariant::{Invariant, Violation};
 use super::os::Process;
+use super::told::Told;
 use crate::{Action, Cause, Change, Core, Incarnation, Now, Phase, Policy, UnitName};
 
 impl Checks {
@@ -26,8 +27,16 @@ impl Checks {
                 let expected = self.of(unit).to_clean.take();
                 Invariant::CleanedUp.holds(expected == Some(*incarnation), || format!("{unit}: {incarnation} early"))
             }
-            Action::Changed(change) => self.changed(now, core, change),
-            Action::WatchHealth { .. } | Action::Forget { .. } => Ok(()),
+            Action::Changed(change) => {
+                self.tells_change(change)?;
+                self.changed(now, core, change)
+            }
+            Action::Happened(happening) => self.tells(now, core, happening),
+            Action::Forget { unit } => {
+                self.of(unit).told = Told::default();
+                Ok(())
+            }
+            Action::WatchHealth { .. } => Ok(()),
         }
     }
 
@@ -131,7 +140,7 @@ impl Checks {
         let is_true = match cause {
             Cause::Unhealthy { .. } => spec.health_failures_max > 0 && seen.failures >= spec.health_failures_max,
             Cause::Hung { busy_probes } => seen.busy == *busy_probes && seen.busy >= spec.health_busy_max,
-            Cause::MemoryHigh { .. } => seen.memory_high,
+            Cause::MemoryHigh { .. } | Cause::OverThreshold(_) => seen.over == Some(true),
             Cause::WatchdogMissed { .. } => is_over(seen.watchdog.map(|(timeout_ms, heard)| heard.plus_ms(timeout_ms))),
             Cause::StartTimedOut { .. } => is_over(seen.start_by),
             Cause::ReloadTimedOut { .. } => is_over(seen.reload_by),
@@ -153,6 +162,7 @@ fn is_fall(change: &Change) -> bool {
         | Cause::Hung { .. }
         | Cause::WatchdogMissed { .. }
         | Cause::MemoryHigh { .. }
+        | Cause::OverThreshold(_)
         | Cause::SpawnFailed { .. }
         | Cause::TooManyRestarts { .. }
         | Cause::DependencyLost { .. }

@@ -39,13 +39,19 @@ impl Checks {
         self.seen.entry(unit.clone()).or_default()
     }
 
+    /// The phase that the changes told of it make up.
+    pub(super) fn told_phase(&self, unit: &UnitName) -> Phase {
+        self.seen.get(unit).and_then(|seen| seen.told.phase).unwrap_or(Phase::Stopped)
+    }
+
     /// Before the core takes an event.
     pub(super) fn before(&mut self, now: Now, core: &Core, event: &Event) {
         self.is_stale = false;
         self.spawned = 0;
         self.fallen.clear();
         for seen in self.seen.values_mut() {
-            (seen.must_fall, seen.memory_high, seen.unavailable) = (None, false, false);
+            (seen.must_fall, seen.over, seen.unavailable) = (None, None, false);
+            seen.told.happened.clear();
         }
         if let Some((name, incarnation)) = report_of(event) {
             let unit = core.unit(name).filter(|unit| unit.is_live() && unit.incarnation() == incarnation);
@@ -133,6 +139,7 @@ impl Checks {
             })?;
             let honest = !runs || process.is_some() || is_end_reported(name, unit.incarnation());
             Invariant::HonestPhase.holds(honest, || format!("{name}: running without a process"))?;
+            self.told_all(name, unit.phase())?;
             self.look_at(now, name, unit, process.is_some(), ticked)?;
         }
         for process in processes {
@@ -206,6 +213,7 @@ fn report_of(event: &Event) -> Option<(&UnitName, Incarnation)> {
         | Event::WatchdogPing { unit, incarnation }
         | Event::Reloading { unit, incarnation }
         | Event::MemoryHigh { unit, incarnation, .. }
+        | Event::OverThreshold { unit, incarnation, .. }
         | Event::Exited { unit, incarnation, .. } => Some((unit, *incarnation)),
         _ => None,
     }

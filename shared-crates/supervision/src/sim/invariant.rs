@@ -45,6 +45,8 @@ pub enum Invariant {
     CountReset,
     /// The history tells each fall with its cause, bounded, and ends at the root.
     Why,
+    /// The told changes of a unit, one after the other, lead to its phase; what they follow from is told before them.
+    Told,
     /// Equal seeds make equal worlds.
     Deterministic,
     /// When faults cease, everything that is wanted and can run does.

@@ -16,6 +16,7 @@ mod rng;
 mod shell;
 mod specs;
 mod states;
+mod told;
 mod world;
 
 #[cfg(any(test, feature = "mutants"))]
@@ -47,6 +48,8 @@ pub struct Stats {
     pub faults_answered: u64,
     /// Times a unit gave up.
     pub failures: u64,
+    /// What was told besides changes of phase.
+    pub happenings: u64,
     /// Reports that came twice.
     pub duplicates: u64,
     /// Jumps of the clock, and times the supervisor stood still.
@@ -67,7 +70,7 @@ impl Stats {
         self.fields_mut().into_iter().map(|(name, value)| (name, *value)).collect()
     }
 
-    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 12] {
+    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 13] {
         [
             ("events", &mut self.events),
             ("spawns", &mut self.spawns),
@@ -79,6 +82,7 @@ impl Stats {
             ("cascades", &mut self.cascades),
             ("faults answered", &mut self.faults_answered),
             ("units given up", &mut self.failures),
+            ("happenings told", &mut self.happenings),
             ("duplicate reports", &mut self.duplicates),
             ("clock jumps", &mut self.jumps),
         ]
@@ -128,7 +132,7 @@ fn retold(seed: u64) -> Broken {
 mod tests {
     use super::*;
 
-    /// LIFE-24
+    /// LIFE-24, EVNT-05
     #[test]
     fn worlds_keep_the_invariants() {
         let mut total = Stats::default();

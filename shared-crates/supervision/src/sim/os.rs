@@ -1,7 +1,7 @@
 //! The simulated operating system: processes with a nature, and what they say of themselves.
 
 use super::rng::Rng;
-use crate::{Event, ExitHow, Incarnation, Now, UnitName};
+use crate::{Event, Excess, ExitHow, Incarnation, Now, Resource, UnitName};
 
 /// How long a killed process may still be there, as a rule.
 const DEATH_MS_MAX: u64 = 20;
@@ -102,6 +102,10 @@ impl Process {
             5..=9 => said.push(Event::HealthFailed { unit, incarnation, reason: "sim".to_owned() }),
             10..=14 => said.push(Event::HealthBusy { unit, incarnation }),
             15..=19 => said.push(Event::HealthOk { unit, incarnation }),
+            21..=22 => {
+                let excess = Excess { resource: Resource::Cpu, used: 2, limit: 1, for_ms: 1 };
+                said.push(Event::OverThreshold { unit, incarnation, excess, restarts: rng.percent(30) });
+            }
             20 => said.push(Event::ExtendTimeout { unit, incarnation, by_ms: rng.between(0, 2_000) }),
             _ => {}
         }

@@ -135,6 +135,7 @@ impl World {
                 self.rng = rng;
             }
             Action::Cleanup { .. } | Action::Forget { .. } => {}
+            Action::Happened(_) => self.stats.happenings += 1,
             Action::Changed(change) => self.changed(&change, core),
         }
     }
@@ -146,6 +147,7 @@ impl World {
             Cause::Unhealthy { .. }
             | Cause::Hung { .. }
             | Cause::MemoryHigh { .. }
+            | Cause::OverThreshold(_)
             | Cause::WatchdogMissed { .. }
             | Cause::ReloadTimedOut { .. } => self.stats.faults_answered += 1,
             _ => {}

@@ -1,5 +1,6 @@
 //! What the checker knows of one unit: a second, simpler account of its life, kept from events and actions alone.
 
+use super::told::Told;
 use crate::{Event, Incarnation, Now, Phase, Spec, StopMode, Unit};
 
 /// One unit as the checker sees it.
@@ -29,7 +30,10 @@ pub(super) struct Seen {
     pub(super) watchdog: Option<(u64, Now)>,
     /// What has just been reported calls for this run's end.
     pub(super) must_fall: Option<Incarnation>,
-    pub(super) memory_high: bool,
+    /// What has just been reported: it uses more than it may; whether that calls for its end.
+    pub(super) over: Option<bool>,
+    /// What was told of it.
+    pub(super) told: Told,
     /// What has just been reported: it cannot be spawned at all.
     pub(super) unavailable: bool,
     /// Since when it waits out a back-off, and which in a row that is.
@@ -48,8 +52,8 @@ impl Seen {
 
     /// A new run was ordered.
     pub(super) fn spawned(&mut self, incarnation: Incarnation) {
-        let Self { ended, restarts, all_restarts, .. } = std::mem::take(self);
-        *self = Self { spawned: incarnation, ended, restarts, all_restarts, ..Self::default() };
+        let Self { ended, restarts, all_restarts, told, .. } = std::mem::take(self);
+        *self = Self { spawned: incarnation, ended, restarts, all_restarts, told, ..Self::default() };
     }
 
     /// Its owner asks it to stop.
@@ -114,11 +118,23 @@ impl Seen {
                 self.reload_by = Some(now.plus_ms(spec.start_timeout_ms));
                 (self.failures, self.busy) = (0, 0);
             }
-            Event::MemoryHigh { .. } if runs || self.start_by.is_some() && unit.phase() == Phase::Starting => {
-                self.memory_high = true;
+            Event::MemoryHigh { .. } if self.may_be_over(unit) => {
+                self.over = Some(true);
                 self.falls_if(true, unit);
             }
+            Event::OverThreshold { restarts, .. } if self.may_be_over(unit) => {
+                self.over = Some(*restarts);
+                self.falls_if(*restarts, unit);
+            }
             _ => {}
+        }
+    }
+
+    const fn may_be_over(&self, unit: &Unit) -> bool {
+        match unit.phase() {
+            Phase::Running => true,
+            Phase::Starting => self.start_by.is_some(),
+            _ => false,
         }
     }
 

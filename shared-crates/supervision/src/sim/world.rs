@@ -97,7 +97,13 @@ impl World {
         }
         // What was under way when faults ceased still arrives, but for what was said of faults.
         let is_fault = |event: &Event| {
-            matches!(event, Event::HealthFailed { .. } | Event::HealthBusy { .. } | Event::MemoryHigh { .. })
+            matches!(
+                event,
+                Event::HealthFailed { .. }
+                    | Event::HealthBusy { .. }
+                    | Event::MemoryHigh { .. }
+                    | Event::OverThreshold { .. }
+            )
         };
         self.mail.retain(|(_, event)| !is_fault(event));
         for (at, _) in &mut self.mail {

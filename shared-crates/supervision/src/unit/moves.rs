@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::{Abort, KILL_AGAIN_MS, State, Then, Unit, Vitals};
-use crate::action::{Action, Change};
+use crate::action::{Action, Change, Happening, What};
 use crate::cause::Cause;
 use crate::event::{ExitHow, StopMode};
 use crate::mutants::mutant;
 use crate::restart::{Verdict, jitter_seed};
 use crate::why::{Fate, Link};
-use crate::{Now, Policy, Spec};
+use crate::{Now, Phase, Policy, Spec};
 
 impl Unit {
     /// Ends a live process; one that is ending already can only end sooner.
@@ -127,6 +127,12 @@ impl Unit {
         self.end(now, StopMode::Graceful, Then::RestartByPolicy(cause.clone()), cause, out);
     }
 
+    pub(super) fn tell(&self, what: What, out: &mut Vec<Action>) {
+        if !(mutant!(CascadeUntold) && matches!(what, What::Cascade { .. })) {
+            out.push(Action::Happened(Happening { unit: self.name.clone(), incarnation: self.incarnation, what }));
+        }
+    }
+
     /// Remembers why it goes down.
     pub(super) fn fall(&mut self, now: Now, fate: Fate, cause: Cause, because: Option<Arc<Link>>) {
         let link = Link::new(self.name.clone(), self.incarnation, now, fate, cause);
@@ -182,7 +188,7 @@ impl Unit {
         let from = self.phase();
         self.state = state;
         let to = self.phase();
-        if from != to {
+        if from != to && !(to == Phase::Restarting && mutant!(ChangeUntold)) {
             out.push(Action::Changed(Change {
                 unit: self.name.clone(),
                 incarnation: self.incarnation,

@@ -1,13 +1,13 @@
 //! What the process layer and the clock report of a unit.
 
 use super::{Abort, EXTENSION_MS_MAX, KILL_AGAIN_MS, Reload, State, Then, Unit, Vitals, Watchdog};
-use crate::action::Action;
+use crate::action::{Action, What};
 use crate::cause::Cause;
 use crate::event::{ExitHow, SpawnErrorKind, Stage, StopMode};
 use crate::mutants::mutant;
 use crate::restart::RestartHistory;
 use crate::why::Fate;
-use crate::{Incarnation, Now, Policy};
+use crate::{Excess, Incarnation, Now, Policy};
 
 impl Unit {
     pub(crate) fn adopted(
@@ -26,6 +26,7 @@ impl Unit {
         // One that was ending stays down unless its owner wishes otherwise: nobody remembers what for.
         self.wanted = stage != Stage::Ending;
         self.vitals = Vitals::default();
+        self.tell(What::Adopted, out);
         if stage == Stage::Ending {
             self.fall(now, Fate::Stopped, Cause::Adopted, None);
         }
@@ -110,8 +111,13 @@ impl Unit {
             return;
         }
         self.vitals.failures = self.vitals.failures.saturating_add(1);
-        if limit > 0 && self.vitals.failures >= limit {
-            self.fail_over(now, Cause::Unhealthy { reason }, out);
+        let (in_a_row, cause) = (self.vitals.failures, Cause::Unhealthy { reason });
+        // Where none restarts it they may go on for ever: the first of a row is told.
+        if limit > 0 || in_a_row == 1 {
+            self.tell(What::HealthFailed { cause: cause.clone(), in_a_row, limit }, out);
+        }
+        if limit > 0 && in_a_row >= limit {
+            self.fail_over(now, cause, out);
         }
     }
 
@@ -125,7 +131,10 @@ impl Unit {
         }
         self.vitals.busy = self.vitals.busy.saturating_add(1);
         if self.vitals.busy >= self.spec.health_busy_max && !mutant!(BusyForEver) {
-            self.fail_over(now, Cause::Hung { busy_probes: self.vitals.busy }, out);
+            let in_a_row = self.vitals.busy;
+            let cause = Cause::Hung { busy_probes: in_a_row };
+            self.tell(What::HealthFailed { cause: cause.clone(), in_a_row, limit: self.spec.health_busy_max }, out);
+            self.fail_over(now, cause, out);
         }
     }
 
@@ -142,7 +151,20 @@ impl Unit {
 
     pub(crate) fn memory_high(&mut self, now: Now, bytes: u64, limit: u64, out: &mut Vec<Action>) {
         if matches!(self.state, State::Starting { .. } | State::Running { .. }) && !mutant!(MemoryUnseen) {
-            self.fail_over(now, Cause::MemoryHigh { bytes, limit }, out);
+            let cause = Cause::MemoryHigh { bytes, limit };
+            self.tell(What::Threshold { cause: cause.clone(), restarts: true }, out);
+            self.fail_over(now, cause, out);
+        }
+    }
+
+    pub(crate) fn over_threshold(&mut self, now: Now, excess: Excess, restarts: bool, out: &mut Vec<Action>) {
+        if !matches!(self.state, State::Starting { .. } | State::Running { .. }) {
+            return;
+        }
+        let cause = Cause::OverThreshold(excess);
+        self.tell(What::Threshold { cause: cause.clone(), restarts }, out);
+        if restarts && !mutant!(ThresholdUnanswered) {
+            self.fail_over(now, cause, out);
         }
     }
 
@@ -226,7 +248,9 @@ impl Unit {
             // So late is this tick that the supervisor itself stood still: it cannot say who was silent meanwhile.
             self.vitals.watchdog = Some(Watchdog { timeout_ms, due: now.plus_ms(timeout_ms) });
         } else {
-            self.fail_over(now, Cause::WatchdogMissed { timeout_ms }, out);
+            let cause = Cause::WatchdogMissed { timeout_ms };
+            self.tell(What::HealthFailed { cause: cause.clone(), in_a_row: 1, limit: 1 }, out);
+            self.fail_over(now, cause, out);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Abort, State, Then, Unit};
-use crate::action::Action;
+use crate::action::{Action, What};
 use crate::cause::Cause;
 use crate::event::StopMode;
 use crate::mutants::mutant;
@@ -118,6 +118,7 @@ impl Unit {
             matches!(self.state, State::Spawning { abort: None } | State::Starting { .. } | State::Running { .. });
         if is_up && !mutant!(CascadeSkipped) {
             let its_fall = its_fall.filter(|_| !mutant!(RootForgotten));
+            self.tell(What::Cascade { dependency: dependency.clone() }, out);
             let cause = Cause::DependencyLost { dependency: dependency.clone() };
             let then = if mutant!(CascadeStaysDown) { Then::StayDown } else { Then::RunAgain(cause.clone()) };
             self.end_because(now, StopMode::Graceful, then, cause, its_fall, out);

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use supervision::{
-    Core, Event, ExitHow, Incarnation, Now, Phase, Policy, Restart, SpawnErrorKind, Spec, Stage, StopMode, UnitName,
+    Core, Event, Excess, ExitHow, Incarnation, Now, Phase, Policy, Resource, Restart, SpawnErrorKind, Spec, Stage,
+    StopMode, UnitName,
 };
 
 fn unit() -> impl Strategy<Value = UnitName> {
@@ -63,8 +64,10 @@ fn wish() -> impl Strategy<Value = Event> {
     ]
 }
 
+const EXCESS: Excess = Excess { resource: Resource::OpenFiles, used: 2, limit: 1, for_ms: 0 };
+
 fn report() -> impl Strategy<Value = Event> {
-    (unit(), 0..6_u64, 0..14_u8, 0..4_u64).prop_map(|(unit, run, kind, ms)| {
+    (unit(), 0..6_u64, 0..15_u8, 0..4_u64).prop_map(|(unit, run, kind, ms)| {
         let incarnation = Incarnation::new(run);
         let reason = "x".to_owned();
         match kind {
@@ -79,6 +82,7 @@ fn report() -> impl Strategy<Value = Event> {
             8 => Event::WatchdogArmed { unit, incarnation, timeout_ms: ms },
             9 => Event::Reloading { unit, incarnation },
             10 => Event::MemoryHigh { unit, incarnation, bytes: 2, limit: 1 },
+            13 => Event::OverThreshold { unit, incarnation, excess: EXCESS, restarts: ms > 1 },
             11 => Event::Exited { unit, incarnation, how: ExitHow::Code(i32::try_from(ms).unwrap()) },
             12 => Event::Ready { unit, incarnation },
             _ => Event::Spawned { unit, incarnation },

@@ -6,6 +6,7 @@ mod chaos;
 mod dependencies;
 mod life;
 mod table;
+mod told;
 mod tree;
 mod vitals;
 mod why;

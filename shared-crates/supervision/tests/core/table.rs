@@ -1,6 +1,9 @@
 //! One unit in a core of its own, driven event by event.
 
-use supervision::{Action, Core, Event, ExitHow, Incarnation, Now, Phase, Restart, Spec, StopMode, UnitName, Why};
+use supervision::{
+    Action, Change, Core, Event, ExitHow, Happening, Incarnation, Now, Phase, Restart, Spec, StopMode, UnitName, What,
+    Why,
+};
 
 /// One unit in a core of its own, and a clock.
 pub(crate) struct Table {
@@ -19,6 +22,12 @@ impl Table {
 
     pub(crate) fn give(&mut self, event: Event) -> String {
         words(&self.core.step(Now::from_ms(self.now_ms), event))
+    }
+
+    /// What an event has told, and nothing else.
+    pub(crate) fn told(&mut self, event: impl Fn(UnitName, Incarnation) -> Event, n: u64) -> Vec<String> {
+        let event = event(self.unit.clone(), Incarnation::new(n));
+        told(&self.core.step(Now::from_ms(self.now_ms), event))
     }
 
     pub(crate) fn after(&mut self, ms: u64) -> &mut Self {
@@ -98,8 +107,31 @@ pub(crate) fn words(actions: &[Action]) -> String {
         Action::Cleanup { incarnation, .. } => format!("clean{incarnation}"),
         Action::Forget { .. } => "forget".to_owned(),
         Action::Changed(change) => change.to.to_string(),
+        Action::Happened(_) => String::new(),
     };
-    actions.iter().map(word).collect::<Vec<_>>().join(" ")
+    // What is only told has a table of its own.
+    actions.iter().filter(|action| !matches!(action, Action::Happened(_))).map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// The same actions to somebody who only listens.
+pub(crate) fn told(actions: &[Action]) -> Vec<String> {
+    let line = |action: &Action| match action {
+        Action::Changed(Change { unit, incarnation, from, to, cause }) => {
+            Some(format!("{unit}{incarnation} {from} > {to}: {cause}"))
+        }
+        Action::Happened(Happening { unit, incarnation, what }) => Some(match what {
+            What::Adopted => format!("{unit}{incarnation} adopted"),
+            What::Cascade { dependency } => format!("{unit}{incarnation} pulled down by {dependency}"),
+            What::HealthFailed { cause, in_a_row, limit } => {
+                format!("{unit}{incarnation} ill {in_a_row}/{limit}: {cause}")
+            }
+            What::Threshold { cause, restarts } => {
+                format!("{unit}{incarnation} {}: {cause}", if *restarts { "too much" } else { "much" })
+            }
+        }),
+        _ => None,
+    };
+    actions.iter().filter_map(line).collect()
 }
 
 /// Restarts at once, twice.
