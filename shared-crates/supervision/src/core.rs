@@ -172,6 +172,9 @@ impl Core {
                 self.report(&unit, incarnation, |u| u.over_threshold(now, excess, restarts, out));
             }
             Event::Exited { unit, incarnation, how } => self.report(&unit, incarnation, |u| u.exited(now, how, out)),
+            Event::Unavailable { unit, incarnation, how, reason } => {
+                self.report(&unit, incarnation, |u| u.unavailable(now, how, reason, out));
+            }
             Event::Tick => self.tick(now, out),
         }
     }

@@ -178,6 +178,18 @@ pub enum Event {
         /// How it ended.
         how: ExitHow,
     },
+    /// The process is gone, and said before that what it needs is not there, such as an image or an engine: if it was not
+    /// running yet, trying again is of no use.
+    Unavailable {
+        /// Which unit.
+        unit: UnitName,
+        /// Which run.
+        incarnation: Incarnation,
+        /// How it ended.
+        how: ExitHow,
+        /// What is missing, for people.
+        reason: String,
+    },
     /// [`crate::Core::deadline`] has come. Reports that wait to be taken come first: a sign of life must not be late
     /// because the clock was looked at before it.
     Tick,

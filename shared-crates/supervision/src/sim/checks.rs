@@ -214,7 +214,8 @@ fn report_of(event: &Event) -> Option<(&UnitName, Incarnation)> {
         | Event::Reloading { unit, incarnation }
         | Event::MemoryHigh { unit, incarnation, .. }
         | Event::OverThreshold { unit, incarnation, .. }
-        | Event::Exited { unit, incarnation, .. } => Some((unit, *incarnation)),
+        | Event::Exited { unit, incarnation, .. }
+        | Event::Unavailable { unit, incarnation, .. } => Some((unit, *incarnation)),
         _ => None,
     }
 }

@@ -94,7 +94,12 @@ impl World {
             let mail = &self.mail;
             let is_reported = |unit: &UnitName, run| {
                 let mut events = mail.iter().map(|(_, event)| event);
-                events.any(|event| matches!(event, Event::Exited { unit: of, incarnation, .. } if of == unit && *incarnation == run))
+                events.any(|event| match event {
+                    Event::Exited { unit: of, incarnation, .. } | Event::Unavailable { unit: of, incarnation, .. } => {
+                        of == unit && *incarnation == run
+                    }
+                    _ => false,
+                })
             };
             self.checks.after(self.now, &core, &self.processes, is_reported, is_tick)?;
         }

@@ -83,11 +83,17 @@ impl Seen {
         let spec = unit.spec();
         let runs = unit.phase() == Phase::Running;
         match event {
-            Event::Exited { incarnation, .. } | Event::SpawnFailed { incarnation, .. } => {
+            Event::Exited { incarnation, .. }
+            | Event::SpawnFailed { incarnation, .. }
+            | Event::Unavailable { incarnation, .. } => {
                 self.ended = self.ended.max(*incarnation);
                 self.to_clean = Some(*incarnation);
                 let kind = crate::SpawnErrorKind::Unavailable;
-                self.unavailable = matches!(event, Event::SpawnFailed { kind: is, .. } if *is == kind);
+                self.unavailable = match event {
+                    Event::SpawnFailed { kind: is, .. } => *is == kind,
+                    Event::Unavailable { .. } => unit.phase() == Phase::Starting,
+                    _ => false,
+                };
             }
             Event::Ready { .. } if runs => self.reload_by = None,
             Event::ExtendTimeout { by_ms, .. } => {

@@ -250,7 +250,15 @@ impl World {
                 let is_late = self.faulty && self.rng.percent(5);
                 let delay_ms = self.rng.between(0, if is_late { 5_000 } else { 30 });
                 let at = process.announced_at.max(now).plus_ms(delay_ms);
-                self.mail.push((at, Event::Exited { unit: process.unit, incarnation: process.incarnation, how }));
+                let Process { unit, incarnation, .. } = process;
+                let says_why = self.faulty && !matches!(how, ExitHow::Signal(_)) && self.rng.percent(10);
+                let reason = "sim".to_owned();
+                let end = if says_why {
+                    Event::Unavailable { unit, incarnation, how, reason }
+                } else {
+                    Event::Exited { unit, incarnation, how }
+                };
+                self.mail.push((at, end));
             }
         }
     }

@@ -202,6 +202,19 @@ impl Unit {
         }
     }
 
+    /// It ended, and said why it cannot run. One that ran all the same is gone like any other.
+    pub(crate) fn unavailable(&mut self, now: Now, how: ExitHow, reason: String, out: &mut Vec<Action>) {
+        let is_starting = matches!(self.state, State::Spawning { abort: None } | State::Starting { .. });
+        if !is_starting || !self.wanted || mutant!(UnavailableRetried) {
+            return self.exited(now, how, out);
+        }
+        out.push(Action::Cleanup { unit: self.name.clone(), incarnation: self.incarnation });
+        let cause = Cause::SpawnFailed { reason };
+        self.fall(now, Fate::Unavailable, cause.clone(), None);
+        self.falls.ended(how);
+        self.settle(now, State::Unavailable, cause, out);
+    }
+
     pub(crate) fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return;

@@ -202,6 +202,35 @@ fn a_missing_binary_is_unavailable_until_asked_again() {
     assert_eq!(t.start(), "spawn#2 starting");
 }
 
+/// LIFE-15, CONT-05
+#[test]
+fn one_that_ends_and_says_what_is_missing_is_unavailable_unless_it_ran() {
+    let unavailable = |t: &Table, n: u64| {
+        let (unit, reason) = (t.unit.clone(), "no image `x`".to_owned());
+        Event::Unavailable { unit, incarnation: Incarnation::new(n), how: ExitHow::Code(69), reason }
+    };
+    let mut t = Table::new(Spec { proves_ready: true, ..at_once() });
+    t.start();
+    t.spawned(1);
+    let said = unavailable(&t, 1);
+    assert_eq!(t.give(said), "clean#1 unavailable");
+    assert_eq!(t.core.deadline(), None);
+    assert_eq!(t.reason(), "could not be started: no image `x`");
+    assert_eq!(t.start(), "spawn#2 starting");
+    // What an old run says counts no more, and what a stop ends is stopped.
+    let late = unavailable(&t, 1);
+    assert_eq!(t.give(late), "");
+    t.spawned(2);
+    t.stop(StopMode::Graceful);
+    let said = unavailable(&t, 2);
+    assert_eq!(t.give(said), "clean#2 stopped");
+
+    let mut t = Table::running(at_once());
+    let said = unavailable(&t, 1);
+    assert_eq!(t.give(said), "clean#1 restarting spawn#2 starting", "it was there once: worth another try");
+    assert_eq!(t.restarts(), 1);
+}
+
 /// LIFE-16
 #[test]
 fn failing_probes_in_a_row_restart() {
