@@ -2,7 +2,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "all of keeper's output goes through here")]
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -22,6 +22,8 @@ pub(crate) use why::history;
 
 /// Progress is shown for what takes longer than this.
 const PROGRESS_AFTER: Duration = Duration::from_secs(2);
+/// Longer than any answer.
+const ANSWER_BYTES_MAX: u64 = 4096;
 
 /// How to print.
 #[derive(Debug, Clone, Default)]
@@ -143,6 +145,39 @@ impl Ui {
         if !self.quiet {
             eprintln!("{} {text}", Tone::Bold.paint("hint:", self.color_err));
         }
+    }
+
+    /// Whether somebody can be asked: at a terminal, and not in a hurry.
+    pub(crate) fn can_ask(&self) -> bool {
+        !self.json && !self.quiet && io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
+    /// What stands above several questions or findings, on stderr.
+    pub(crate) fn heading(&self, text: &str) {
+        if !self.quiet && !self.json {
+            eprintln!("{}", Tone::Dim.paint(text, self.color_err));
+        }
+    }
+
+    /// A line typed in answer; `None`: there will be no more.
+    ///
+    /// # Errors
+    /// When the terminal cannot be read.
+    pub(crate) fn ask(&self, text: &str, choices: &[(&str, &str)], default: &str) -> io::Result<Option<String>> {
+        let width = choices.iter().map(|(word, _)| word.chars().count()).max().unwrap_or(0);
+        let mark = Tone::Good.paint("?", self.color_err);
+        eprintln!("\n{mark} {}", Tone::Bold.paint(text, self.color_err));
+        for (word, meaning) in choices {
+            eprintln!("    {word:<width$}  {}", Tone::Dim.paint(meaning, self.color_err));
+        }
+        eprint!("  [{default}] ");
+        io::stderr().flush()?;
+        let mut line = String::new();
+        let read = io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut line)?;
+        if read == 0 {
+            eprintln!();
+        }
+        Ok((read > 0).then(|| line.trim().to_owned()))
     }
 
     /// Something that may go wrong.

@@ -1,10 +1,9 @@
 //! `config init | check | show | path`.
 
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+pub(crate) mod answers;
+mod init;
+mod text;
 
-use rbee_runtime::config::DEFAULT_TEXT;
 use serde_json::json;
 
 use crate::cli::ConfigCommand;
@@ -12,61 +11,13 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 
-pub(super) fn run(context: &Context, command: ConfigCommand) -> Result<Exit, Failure> {
+pub(super) async fn run(context: &Context, command: ConfigCommand) -> Result<Exit, Failure> {
     match command {
-        ConfigCommand::Init { force } => init(context, force),
+        ConfigCommand::Init(args) => init::run(context, args).await,
         ConfigCommand::Check => check(context),
         ConfigCommand::Show => show(context),
         ConfigCommand::Path => path(context),
     }
-}
-
-fn init(context: &Context, force: bool) -> Result<Exit, Failure> {
-    let path = &context.settings.config_file;
-    context.dirs.create()?;
-    let changed = match write_new(path, force) {
-        Ok(()) => true,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            if !std::fs::read_to_string(path).is_ok_and(|text| text == DEFAULT_TEXT) {
-                let message = format!("{} exists and says something else", path.display());
-                return Err(Failure::new("exists", message).hint("`--force` replaces it"));
-            }
-            false
-        }
-        Err(error) => {
-            return Err(Failure::new("config", format!("cannot write {}", path.display()))
-                .because(&error)
-                .exit(Exit::CONFIG));
-        }
-    };
-    context.token_or_new()?;
-    let token_file = context.dirs.token_file();
-    context.ui.answer(&json!({ "changed": changed, "config_file": path, "token_file": token_file }), |ui| {
-        let what = if changed { "wrote" } else { "is there already:" };
-        ui.done(&format!("{what} {}", path.display()));
-        ui.hint("edit it, then `rbee-keeper config check` and `rbee-keeper up`");
-        String::new()
-    });
-    Ok(Exit::DONE)
-}
-
-/// Writes beside the file and moves it there, so that it is whole or not at all.
-fn write_new(path: &Path, force: bool) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let draft = path.with_extension(format!("toml.{}", std::process::id()));
-    let written = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)
-        .and_then(|mut file| file.write_all(DEFAULT_TEXT.as_bytes()))
-        .and_then(|()| if force { std::fs::rename(&draft, path) } else { std::fs::hard_link(&draft, path) });
-    // After a rename there is nothing left to remove.
-    let _ = std::fs::remove_file(&draft);
-    written
 }
 
 fn check(context: &Context) -> Result<Exit, Failure> {

@@ -1,17 +1,17 @@
 //! What keeper does for each verb.
 
 mod completions;
-mod config;
+pub(crate) mod config;
 mod down;
 mod hive;
 mod infer;
 mod model;
 pub(crate) mod queen;
 mod reload;
-mod status;
+pub(crate) mod status;
 mod up;
 mod upgrade;
-mod worker;
+pub(crate) mod worker;
 
 use crate::cli::Command;
 use crate::context::Context;
@@ -29,7 +29,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Worker(command) => worker::run(context, command).await,
         Command::Model(command) => model::run(context, command).await,
         Command::Infer(args) => infer::run(context, args).await,
-        Command::Config(command) => config::run(context, command),
+        Command::Config(command) => config::run(context, command).await,
         Command::Completions { shell } => completions::run(context, shell),
     }
 }

@@ -24,13 +24,13 @@ use crate::ui::fleet_tree;
 
 /// What is known, and the exit code that says how much is well.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(crate) struct Known {
     /// The tree as far as it is known.
-    pub(super) fleet: FleetStatus,
+    pub(crate) fleet: FleetStatus,
     /// For `status` and `queen status`.
-    pub(super) exit: Exit,
+    pub(crate) exit: Exit,
     /// Why it is not all.
-    pub(super) notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
@@ -52,19 +52,22 @@ pub(super) fn print(context: &Context, known: &Known) {
 }
 
 /// Everything that can be found out now.
-pub(super) async fn gather(context: &Context, config: &Config) -> Result<Known, Failure> {
+pub(crate) async fn gather(context: &Context, config: &Config) -> Result<Known, Failure> {
     match context.target(config) {
         Target::Queen { url, local: true } => local_queen(context, config, url).await,
-        Target::Hive { local: true, .. } => {
-            let (hives, exit, notes) = local_hive(context, config).await?;
-            Ok(Known { fleet: FleetStatus { queen: None, hives }, exit, notes })
-        }
+        Target::Hive { local: true, .. } => hive_alone(context, config).await,
         Target::Queen { url, local: false } | Target::Hive { url, local: false } => {
             let fleet = context.client(&url)?.status().await;
             let fleet = fleet.map_err(|error| Failure::from(error).exit(Exit::UNKNOWN))?;
             Ok(Known { fleet, exit: Exit::RUNNING, notes: Vec::new() })
         }
     }
+}
+
+/// What this machine's hive says, without a queen.
+pub(super) async fn hive_alone(context: &Context, config: &Config) -> Result<Known, Failure> {
+    let (hives, exit, notes) = local_hive(context, config).await?;
+    Ok(Known { fleet: FleetStatus { queen: None, hives }, exit, notes })
 }
 
 async fn local_queen(context: &Context, config: &Config, url: String) -> Result<Known, Failure> {

@@ -54,7 +54,14 @@ pub(super) async fn run(context: &Context, profile: Option<&str>) -> Result<Exit
     }
     let wanted = without_unloaded(context, &config, wanted).await?;
     ask(context, &config, &wanted, Verb::Start, Phase::Running).await?;
-    let known = status::gather(context, &config).await?;
+    let known = match status::gather(context, &config).await {
+        // The hive runs, and dials her until she answers.
+        Err(failure) if config.queen_is_elsewhere() => {
+            context.ui.warn(&format!("its queen does not answer: {}", failure.message));
+            status::hive_alone(context, &config).await?
+        }
+        known => known?,
+    };
     status::print(context, &known);
     if queen_here && known.exit == Exit::RUNNING {
         context.ui.hint(&format!("the API is at {}/v1", context.queen_url(&config)));

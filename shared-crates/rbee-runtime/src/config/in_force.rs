@@ -17,6 +17,9 @@ impl Config {
         // A hive that stands alone sees no requests: it cannot know what is idle.
         let alone = !self.starts_queen() && self.hive.queen.is_none();
         let with_ttl = self.worker.iter().filter(|(_, worker)| alone && worker.idle_ttl.is_some());
-        with_ttl.map(|(name, _)| NotInForce { key: format!("worker.{name}.idle_ttl") }).collect()
+        let with_ttl = with_ttl.map(|(name, _)| format!("worker.{name}.idle_ttl"));
+        // A queen elsewhere reads her own file.
+        let of_queen = self.worker.keys().filter(|_| self.queen_is_elsewhere()).map(|name| format!("worker.{name}"));
+        with_ttl.chain(of_queen).map(|key| NotInForce { key }).collect()
     }
 }

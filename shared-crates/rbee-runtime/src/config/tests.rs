@@ -319,6 +319,45 @@ fn roles_profiles_and_auto_start_choose_what_starts() {
     }
 }
 
+/// ADVI-02
+#[test]
+fn each_daemon_overrides_the_role() {
+    const WORKER: &str = "[worker.a]\ncommand = [\"x\"]\n";
+    for (head, worker_start, queen, hive, workers) in [
+        ("role = \"master\"", "", true, true, 1),
+        ("role = \"master\"", "auto_start = false", true, true, 0),
+        ("role = \"master\"\n[hive]\nauto_start = false", "", true, false, 1),
+        ("role = \"master\"\n[queen]\nauto_start = false", "", false, true, 1),
+        ("role = \"worker\"", "", false, true, 1),
+        ("role = \"worker\"\n[queen]\nauto_start = true", "", true, true, 1),
+        ("role = \"leecher\"", "", false, false, 0),
+        ("role = \"leecher\"", "auto_start = true", false, true, 1),
+        ("role = \"leecher\"\n[hive]\nauto_start = false", "auto_start = true", false, false, 1),
+        ("role = \"leecher\"\n[hive]\nauto_start = true", "", false, true, 0),
+    ] {
+        let config = parse(&format!("{head}\n{WORKER}{worker_start}\n"));
+        let starts = (config.starts_queen(), config.starts_hive(), wanted(&config, None).len());
+        assert_eq!(starts, (queen, hive, workers), "{head} {worker_start}");
+    }
+}
+
+/// ADVI-03
+#[test]
+fn workers_of_a_machine_whose_queen_is_elsewhere_have_no_effect_there() {
+    for (role, url, elsewhere) in [
+        ("worker", "http://10.0.0.5:7833", true),
+        ("worker", "http://localhost:7833", false),
+        ("worker", "http://[::1]:7833", false),
+        ("master", "http://10.0.0.5:7833", false),
+    ] {
+        let text = format!("role = \"{role}\"\n[hive]\nqueen = \"{url}\"\n[worker.a]\ncommand = [\"x\"]\n");
+        let config = parse(&text);
+        assert_eq!(config.queen_is_elsewhere(), elsewhere, "{role} {url}");
+        let named: Vec<String> = config.not_in_force().into_iter().map(|key| key.key).collect();
+        assert_eq!(named, if elsewhere { vec!["worker.a".to_owned()] } else { Vec::new() });
+    }
+}
+
 #[test]
 fn a_spec_has_its_defaults_by_kind() {
     let config = parse(

@@ -1,6 +1,7 @@
 //! From the file's tables to what is told to a hive: which workers, and each with its defaults filled in.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use rbee_api::ModelSpec;
@@ -46,6 +47,17 @@ impl Config {
     pub fn starts_hive(&self) -> bool {
         let by_role = matches!(self.role, Role::Master | Role::Worker);
         self.hive.auto_start.unwrap_or_else(|| by_role || !self.wanted_workers(None).is_empty())
+    }
+
+    /// Whether the hive of this machine belongs to a queen on another one, who says what runs here.
+    #[must_use]
+    pub fn queen_is_elsewhere(&self) -> bool {
+        let host = |url: &str| url.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
+        let is_here = |host: String| {
+            let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+            host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback() || ip == self.queen.listen.ip())
+        };
+        !self.starts_queen() && self.hive.queen.as_deref().and_then(host).is_some_and(|host| !is_here(host))
     }
 
     /// Every profile that `[profiles]` or a worker names.
