@@ -20,6 +20,7 @@ mod probing;
 mod process;
 mod question;
 mod run;
+mod self_record;
 mod stale_lock;
 mod state_file;
 mod successor;
@@ -32,9 +33,11 @@ pub use logs::{LogFollower, LogPolicy};
 pub use manager::{DaemonConfig, DaemonError, DaemonManager, DaemonStatus};
 pub use probe::{HealthProbe, Probe, Readiness};
 pub use process::{StopSignal, UnknownSignal};
+pub use self_record::SelfRecord;
 pub use successor::{OwnRecord, RecordError, Successor, SuccessorError, is_successor, replace_self, sweep_cgroups};
-pub use supervision::{ExitHow, Phase, Policy, Restart, Spec, StopMode, UnitName};
+pub use supervision::{Excess, ExitHow, Phase, Policy, Resource, Restart, Spec, StopMode, UnitName};
 pub use supervisor::{
-    Bounds, Fall, FallOutcome, History, Snapshot, Supervisor, SupervisorConfig, SupervisorError, UnitSpec, UnitStatus,
+    Bounds, Fall, FallOutcome, Happened, Heard, History, Snapshot, Supervisor, SupervisorConfig, SupervisorError,
+    UnitEvent, UnitEvents, UnitSpec, UnitStatus,
 };
 pub use trial::{Said, TrialError, try_out};

@@ -181,6 +181,7 @@ impl RunOrder<'_> {
             log_file: self.log_file.map(Path::to_owned),
             stop_signal: self.stop_signal,
             stop_timeout_ms: self.stop_timeout_ms,
+            self_kept: false,
         };
         let process = command.spawn(&self.records(&state)?, cgroup, &limits)?;
         state.process = process.identity().clone();

@@ -63,6 +63,9 @@ pub(crate) struct RunState {
     pub(crate) stop_signal: StopSignal,
     /// How long it may take to stop, for the same.
     pub(crate) stop_timeout_ms: u64,
+    /// It wrote this down itself, and removes it when it ends by intention: nobody of ours started it.
+    #[serde(default)]
+    pub(crate) self_kept: bool,
 }
 
 /// What a state file says.
@@ -194,6 +197,7 @@ mod tests {
             log_file: None,
             stop_signal: StopSignal::Int,
             stop_timeout_ms: 10_000,
+            self_kept: false,
         }
     }
 

@@ -25,6 +25,8 @@ use crate::state_file::{RunState, StateFile};
 
 /// What [`HANDOVER_VARIABLE`] begins with for a successor; its cgroup follows.
 const BESIDE: &str = "beside:";
+/// How often a service manager wants to hear of its daemon.
+const WATCHDOG_VARIABLE: &str = "WATCHDOG_USEC";
 
 /// A process that shall take over from this one.
 #[derive(Debug)]
@@ -61,6 +63,10 @@ impl Successor {
         let mut launch = launch.clone();
         let word = cgroup.as_ref().map(|cgroup| cgroup.path().to_string_lossy().into_owned()).unwrap_or_default();
         launch.env.insert(HANDOVER_VARIABLE.to_owned(), format!("{BESIDE}{word}"));
+        if let Ok(watchdog) = std::env::var(WATCHDOG_VARIABLE) {
+            // A service manager that waits for our pings waits for its from then on.
+            launch.env.insert(WATCHDOG_VARIABLE.to_owned(), watchdog);
+        }
         let (stdout, stderr) = (io::stdout(), io::stderr());
         let notify_socket = std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from);
         let setup = RunSetup {
@@ -125,7 +131,7 @@ pub fn sweep_cgroups(run_dir: &Path) {
 pub struct OwnRecord {
     files: ManagedFiles,
     state: Box<RunState>,
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// A record cannot be held or changed.
@@ -167,7 +173,7 @@ impl OwnRecord {
             LockError::File(source) => RecordError::File { path: files.lock.clone(), source },
         })?;
         let state = names(&files.run.state, pid)?;
-        Ok(state.map(|state| Self { files, state, _lock: lock }))
+        Ok(state.map(|state| Self { files, state, lock }))
     }
 
     /// Writes down that this process, with that PID file, ends by intention: whoever finds it gone knows that it is no crash. A
@@ -206,6 +212,16 @@ impl OwnRecord {
         let run_id = own_run_id().unwrap_or_else(|| self.state.run_id.clone());
         let cgroup = word.strip_prefix(BESIDE).filter(|path| !path.is_empty()).map(PathBuf::from);
         self.write(&me, run_id, cgroup)
+    }
+
+    /// Removes the files that this process wrote itself, or the one before it whose place it has.
+    pub(crate) fn remove_if_self_kept(self) -> Result<(), RecordError> {
+        if !self.state.self_kept {
+            return Ok(());
+        }
+        let path = self.files.lock.clone();
+        let removed = self.files.run.remove().and_then(|()| self.lock.remove());
+        removed.map_err(|source| RecordError::File { path, source })
     }
 
     /// The state first: a state without a PID file is still a state, the reverse is a riddle.
