@@ -33,6 +33,14 @@ pub(crate) struct No {
     pub(crate) reason: String,
     /// There was no answer at all in time.
     pub(crate) is_silence: bool,
+    /// The JSON that came along, if any.
+    pub(crate) body: Option<serde_json::Value>,
+}
+
+impl From<String> for No {
+    fn from(reason: String) -> Self {
+        Self { reason, is_silence: false, body: None }
+    }
 }
 
 impl Probe {
@@ -42,7 +50,7 @@ impl Probe {
             match self {
                 Self::Tcp { address } => {
                     let address = own(*address, context)?;
-                    connect(address).await.map(|_| None)
+                    connect(address).await.map(|_| None).map_err(No::from)
                 }
                 Self::Http { address, path } => {
                     let address = own(*address, context)?;
@@ -52,13 +60,16 @@ impl Probe {
                     let stream = connect_unix(socket).await?;
                     http(stream, &socket.display().to_string(), path, context.body_bytes_max).await
                 }
-                Self::Unix { path } => connect_unix(path).await.map(|_| None),
-                Self::Exec { command } => exec(command, &context.launch).await.map(|()| None),
+                Self::Unix { path } => connect_unix(path).await.map(|_| None).map_err(No::from),
+                Self::Exec { command } => exec(command, &context.launch).await.map(|()| None).map_err(No::from),
             }
         };
         match tokio::time::timeout(timeout, asked).await {
-            Ok(answer) => answer.map_err(|reason| No { reason, is_silence: false }),
-            Err(_) => Err(No { reason: format!("no answer within {} s", timeout.as_secs_f64()), is_silence: true }),
+            Ok(answer) => answer,
+            Err(_) => {
+                let reason = format!("no answer within {} s", timeout.as_secs_f64());
+                Err(No { reason, is_silence: true, body: None })
+            }
         }
     }
 
@@ -93,13 +104,14 @@ async fn connect_unix(socket: &Path) -> Result<UnixStream, String> {
     UnixStream::connect(socket).await.map_err(|error| format!("cannot connect to {}: {error}", socket.display()))
 }
 
-/// HTTP/1.0, so that the answer is neither chunked nor kept open. `address` is named in errors.
+/// HTTP/1.0, so that the answer is neither chunked nor kept open. `address` is named in errors. A daemon that answers
+/// `{"healthy": false}` has said it, whatever its status says.
 async fn http(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     address: &str,
     path: &str,
     body_bytes_max: usize,
-) -> Result<Option<serde_json::Value>, String> {
+) -> Result<Option<serde_json::Value>, No> {
     const HEAD_BYTES_MAX: usize = 16 * 1024;
     let broken = |error: io::Error| format!("{address}{path}: {error}");
     // A path of a socket is no name of a host.
@@ -110,10 +122,15 @@ async fn http(
     let limit = u64::try_from(HEAD_BYTES_MAX + body_bytes_max).unwrap_or(u64::MAX);
     stream.take(limit).read_to_end(&mut answer).await.map_err(broken)?;
     let status = status_of(&answer).ok_or_else(|| format!("{address}{path}: not an HTTP answer"))?;
+    let body: Option<serde_json::Value> = body_of(&answer).and_then(|body| serde_json::from_slice(body).ok());
+    let says = |says: String| No { body: body.clone(), ..No::from(format!("{address}{path}: {says}")) };
     if !(200..300).contains(&status) {
-        return Err(format!("{address}{path}: status {status}"));
+        return Err(says(format!("status {status}")));
     }
-    Ok(body_of(&answer).and_then(|body| serde_json::from_slice(body).ok()))
+    match body.as_ref().and_then(|body| body.get("healthy")?.as_bool()) {
+        Some(false) => Err(says("it says that it is not healthy".to_owned())),
+        _ => Ok(body),
+    }
 }
 
 fn status_of(answer: &[u8]) -> Option<u16> {
@@ -173,11 +190,14 @@ mod tests {
         Probe::Http { address, path: "/health".to_owned() }.ask(&context(), SOON).await.map_err(|no| no.reason)
     }
 
+    /// PROC-32
     #[tokio::test]
     async fn an_http_answer_is_judged_by_its_status_and_its_json_is_kept() {
         let ok = ask_http("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"healthy\": true}").await;
         assert_eq!(ok, Ok(Some(serde_json::json!({"healthy": true}))));
         assert_eq!(ask_http("HTTP/1.0 204 No Content\r\n\r\n").await, Ok(None));
+        let ill = ask_http("HTTP/1.0 200 OK\r\n\r\n{\"healthy\": false, \"error_count\": 7}").await.unwrap_err();
+        assert!(ill.ends_with("/health: it says that it is not healthy"), "{ill}");
         assert!(
             ask_http("HTTP/1.1 503 Service Unavailable\r\n\r\n").await.unwrap_err().ends_with("/health: status 503")
         );
@@ -194,7 +214,7 @@ mod tests {
             let probe = Probe::HttpUnix { socket: socket.clone(), path: "/health".to_owned() };
             async move { (probe.ask(&context(), SOON).await, probe.ask(&context(), SOON).await) }
         });
-        for answer in ["HTTP/1.0 200 OK\r\n\r\n{\"healthy\": true}", "HTTP/1.0 500 No\r\n\r\n"] {
+        for answer in ["HTTP/1.0 200 OK\r\n\r\n{\"healthy\": true}", "HTTP/1.0 500 No\r\n\r\n{\"healthy\": false}"] {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = [0; 1024];
             let length = stream.read(&mut request).await.unwrap();
@@ -203,7 +223,9 @@ mod tests {
         }
         let (good, bad) = asked.await.unwrap();
         assert_eq!(good, Ok(Some(serde_json::json!({"healthy": true}))));
-        assert_eq!(bad.unwrap_err().reason, format!("{}/health: status 500", socket.display()));
+        let bad = bad.unwrap_err();
+        assert_eq!(bad.reason, format!("{}/health: status 500", socket.display()));
+        assert_eq!(bad.body, Some(serde_json::json!({"healthy": false})));
         // It listens, and nobody accepts: a connection alone says nothing of a daemon that hangs.
         let connects = Probe::Unix { path: socket.clone() }.ask(&context(), SOON).await;
         let answers = Probe::HttpUnix { socket, path: "/health".to_owned() };
@@ -237,6 +259,6 @@ mod tests {
         );
         assert!(exec(&["/bin/none"]).ask(&context(), SOON).await.unwrap_err().reason.contains("does not exist"));
         let slow = exec(&["/bin/sleep", "1000"]).ask(&context(), Duration::from_millis(1)).await.unwrap_err();
-        assert_eq!(slow, No { reason: "no answer within 0.001 s".to_owned(), is_silence: true });
+        assert_eq!((slow.reason.as_str(), slow.is_silence), ("no answer within 0.001 s", true));
     }
 }

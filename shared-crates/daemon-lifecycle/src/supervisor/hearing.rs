@@ -79,6 +79,14 @@ impl Owner {
         let of_mark = || RunMark::of_process(pid).and_then(|mark| self.marks.get(&mark).cloned());
         of_main(pid).or_else(of_mark).or_else(|| session_of(pid).and_then(of_main))
     }
+
+    /// What the newest probe of this run said of it.
+    pub(super) fn show_health(&mut self, unit: &UnitName, incarnation: Incarnation, body: Option<serde_json::Value>) {
+        if let Some(live) = self.live(unit).filter(|live| live.state.incarnation == incarnation.get()) {
+            live.health = body.or(live.health.take());
+            self.changed.insert(unit.clone());
+        }
+    }
 }
 
 fn ms(duration: Duration) -> u64 {

@@ -194,7 +194,7 @@ pub(super) fn watch_health(health: HealthProbe, context: ProbeContext, activity:
             let found = match health.probe.ask(&context, health.timeout).await {
                 Ok(body) => Health::Well(body),
                 Err(no) if no.is_silence && activity.is_alive() => Health::Busy,
-                Err(no) => Health::Bad(no.reason),
+                Err(no) => Health::Bad { reason: no.reason, body: no.body },
             };
             reporter.report(What::Health(found)).await;
             tokio::time::sleep(health.interval).await;

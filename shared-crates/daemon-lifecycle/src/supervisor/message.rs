@@ -9,6 +9,7 @@ use super::Result;
 use super::history::History;
 use super::spec::UnitSpec;
 use super::status::UnitStatus;
+use super::telling::UnitEvents;
 use crate::listen::ListenSocket;
 use crate::logs::Logs;
 use crate::process::Process;
@@ -24,6 +25,7 @@ pub(super) enum Request {
     /// Answered once whatever was asked of the unit is done or has failed.
     Settled(UnitName, oneshot::Sender<Result<UnitStatus>>),
     Logs(UnitName, oneshot::Sender<Result<Logs>>),
+    Listen(oneshot::Sender<Result<UnitEvents>>),
     Why(UnitName, oneshot::Sender<Result<History>>),
     Shutdown(StopMode, oneshot::Sender<Result<()>>),
     Detach(oneshot::Sender<Result<()>>),
@@ -54,8 +56,13 @@ pub(super) enum What {
 pub(super) enum Health {
     /// It is well; the JSON that came along, if any.
     Well(Option<serde_json::Value>),
-    /// It is not, and why.
-    Bad(String),
+    /// It is not.
+    Bad {
+        /// Why.
+        reason: String,
+        /// The JSON that came along, if any.
+        body: Option<serde_json::Value>,
+    },
     /// It did not answer in time, but works or writes: too busy, as far as anybody can tell.
     Busy,
 }

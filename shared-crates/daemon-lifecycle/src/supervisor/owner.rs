@@ -30,6 +30,7 @@ use super::message::{Health, Report, Request, What};
 use super::paths::Paths;
 use super::status::{Snapshot, UnitStatus};
 use super::takeover::{LastRun, Orphan, Takeover};
+use super::telling::Listeners;
 use super::workers::Workers;
 use super::{Result, SupervisorError};
 use crate::lock::Lock;
@@ -76,6 +77,7 @@ pub(super) struct Owner {
     /// Units whose status may have changed by other ways than the core's.
     pub(super) changed: BTreeSet<UnitName>,
     snapshot: watch::Sender<Snapshot>,
+    pub(super) listeners: Listeners,
     /// When to look at how much memory is used, while any unit has a threshold.
     pub(super) memory_at: Option<Instant>,
     /// When to give back what the last burst of starts needed and nobody needs now.
@@ -128,6 +130,7 @@ impl Owner {
             follow_up: VecDeque::new(),
             changed: BTreeSet::new(),
             snapshot,
+            listeners: Listeners::default(),
             memory_at: None,
             give_back_at: None,
             lock: found.lock,
@@ -216,6 +219,10 @@ impl Owner {
                 let logs = self.units.get(&unit).map(|entry| entry.logs.clone());
                 let _ = reply.send(logs.ok_or_else(|| unknown(&unit)));
             }
+            Request::Listen(reply) => {
+                let _ =
+                    reply.send(self.unless_closing().and_then(|()| self.listeners.add(self.config.bounds.events_max)));
+            }
             Request::Why(unit, reply) => {
                 let _ = reply.send(self.why(&unit).ok_or_else(|| unknown(&unit)));
             }
@@ -277,13 +284,13 @@ impl Owner {
             }
             What::Ready => self.step(Event::Ready { unit, incarnation }),
             What::Health(Health::Well(body)) => {
-                if let Some(live) = self.live(&unit).filter(|live| live.state.incarnation == incarnation.get()) {
-                    live.health = body.or(live.health.take());
-                    self.changed.insert(unit.clone());
-                }
+                self.show_health(&unit, incarnation, body);
                 self.step(Event::HealthOk { unit, incarnation });
             }
-            What::Health(Health::Bad(reason)) => self.step(Event::HealthFailed { unit, incarnation, reason }),
+            What::Health(Health::Bad { reason, body }) => {
+                self.show_health(&unit, incarnation, body);
+                self.step(Event::HealthFailed { unit, incarnation, reason });
+            }
             What::Health(Health::Busy) => {
                 tracing::debug!(%unit, "did not answer its health probe in time, but works");
                 self.step(Event::HealthBusy { unit, incarnation });

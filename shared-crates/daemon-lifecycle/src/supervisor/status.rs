@@ -31,7 +31,7 @@ pub struct UnitStatus {
     pub reason: Option<String>,
     /// The last log lines, filled in while `phase` is failed, unavailable or restarting.
     pub log_tail: Vec<String>,
-    /// The body of the last successful HTTP health probe, where it was JSON.
+    /// The body of the last HTTP health probe that had one, where it was JSON.
     pub health: Option<serde_json::Value>,
     /// `STATUS=` of the notify protocol.
     pub status_text: Option<String>,
