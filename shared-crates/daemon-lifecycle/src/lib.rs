@@ -5,6 +5,7 @@
 //!
 //! Both execute the decisions of the pure `supervision` core.
 
+mod after_exit;
 mod files;
 mod launch;
 mod limits;
@@ -27,6 +28,7 @@ mod successor;
 mod supervisor;
 mod trial;
 
+pub use after_exit::AfterExit;
 pub use launch::{HANDOVER_VARIABLE, Launch};
 pub use limits::{IoClass, Limits};
 pub use logs::{LogFollower, LogPolicy};

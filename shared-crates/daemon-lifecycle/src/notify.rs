@@ -50,8 +50,21 @@ pub(crate) enum Note {
     WatchdogTimeout(Duration),
     /// `MAINPID=…`
     MainPid(u32),
+    /// `X_RBEE_PAYLOAD=PID`: that process, none of its own, does the work.
+    Payload(u32),
+    /// `X_RBEE_END=…`: it is about to end, for that reason.
+    End(SaidEnd),
     /// What the protocol knows but nobody acts on.
     Ignored(&'static str),
+}
+
+/// What no exit code can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SaidEnd {
+    /// `unavailable`: what it needs is not there; its status says what.
+    Unavailable,
+    /// `out-of-memory`: the kernel killed its payload for want of memory.
+    OutOfMemory,
 }
 
 /// Known to the protocol. A reload's `MONOTONIC_USEC` is for those who ordered it by a signal, and we order none; descriptors
@@ -135,6 +148,9 @@ fn parse(message: &[u8]) -> Vec<Note> {
             ("WATCHDOG", "trigger") => Some(Note::WatchdogTrigger),
             ("WATCHDOG_USEC", usec) => duration(usec).map(Note::WatchdogTimeout),
             ("MAINPID", pid) => pid.parse().ok().map(Note::MainPid),
+            ("X_RBEE_PAYLOAD", pid) => pid.parse().ok().map(Note::Payload),
+            ("X_RBEE_END", "unavailable") => Some(Note::End(SaidEnd::Unavailable)),
+            ("X_RBEE_END", "out-of-memory") => Some(Note::End(SaidEnd::OutOfMemory)),
             (name, _) => IGNORED.iter().find(|known| **known == name).map(|known| Note::Ignored(known)),
         })
         .collect()
@@ -170,9 +186,12 @@ mod tests {
     #[test]
     fn every_word_of_the_protocol_is_known() {
         let notes = parse(
-            b"RELOADING=1\nMONOTONIC_USEC=7\nWATCHDOG=1\nWATCHDOG=trigger\nWATCHDOG_USEC=20000\nMAINPID=42\nERRNO=2\nEXIT_STATUS=3",
+            b"X_RBEE_PAYLOAD=7\nX_RBEE_END=unavailable\nX_RBEE_END=out-of-memory\nX_RBEE_END=x\nRELOADING=1\nMONOTONIC_USEC=7\nWATCHDOG=1\nWATCHDOG=trigger\nWATCHDOG_USEC=20000\nMAINPID=42\nERRNO=2\nEXIT_STATUS=3",
         );
         let expected = [
+            Note::Payload(7),
+            Note::End(SaidEnd::Unavailable),
+            Note::End(SaidEnd::OutOfMemory),
             Note::Reloading,
             Note::Ignored("MONOTONIC_USEC"),
             Note::Watchdog,

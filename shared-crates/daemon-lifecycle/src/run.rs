@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use supervision::{Incarnation, SpawnErrorKind, Stage};
 
+use crate::after_exit::{AfterExit, Ending};
 use crate::files;
 use crate::launch::{Launch, RunSetup};
 use crate::limits::Limits;
@@ -65,6 +66,8 @@ pub(crate) struct RunOrder<'a> {
     pub(crate) forking: bool,
     /// Into a cgroup of its own, where the machine lets us.
     pub(crate) in_cgroup: bool,
+    /// What is run after its end.
+    pub(crate) after_exit: Option<&'a AfterExit>,
     /// What is recorded at first: one that need not prove that it is ready, is.
     pub(crate) stage: Stage,
 }
@@ -179,6 +182,8 @@ impl RunOrder<'_> {
             listen: self.socket.map(ListenSocket::address),
             pid_file: self.files.pid.clone(),
             log_file: self.log_file.map(Path::to_owned),
+            after_exit: self.after_exit.cloned(),
+            payload: None,
             stop_signal: self.stop_signal,
             stop_timeout_ms: self.stop_timeout_ms,
             self_kept: false,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use supervision::Stage;
 
+use crate::after_exit::AfterExit;
 use crate::files;
 use crate::process::{Piece, ProcessIdentity, Record, ScanNumber, StopSignal, Tree};
 
@@ -59,6 +60,12 @@ pub(crate) struct RunState {
     pub(crate) pid_file: PathBuf,
     /// Where its output goes.
     pub(crate) log_file: Option<PathBuf>,
+    /// What is run after its end, also by the next supervisor.
+    #[serde(default)]
+    pub(crate) after_exit: Option<AfterExit>,
+    /// The process that does its work, where that is none of its own.
+    #[serde(default)]
+    pub(crate) payload: Option<ProcessIdentity>,
     /// How it wants to be stopped, for one that nobody declares any more.
     pub(crate) stop_signal: StopSignal,
     /// How long it may take to stop, for the same.
@@ -195,6 +202,8 @@ mod tests {
             listen: Some(([127, 0, 0, 1], 7855).into()),
             pid_file: "a.0.pid".into(),
             log_file: None,
+            after_exit: Some(AfterExit { command: vec!["/bin/x".to_owned()], timeout_ms: 5 }),
+            payload: None,
             stop_signal: StopSignal::Int,
             stop_timeout_ms: 10_000,
             self_kept: false,

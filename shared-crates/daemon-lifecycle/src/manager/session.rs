@@ -206,6 +206,7 @@ impl<'m> Session<'m> {
             stale_locks: &[],
             forking: false,
             in_cgroup: true,
+            after_exit: None,
             stage: Stage::Starting,
         };
         let run = order.begin()?;

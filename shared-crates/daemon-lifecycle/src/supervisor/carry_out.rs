@@ -276,6 +276,7 @@ impl Owner {
     }
 
     fn note(&mut self, change: &Change) {
+        self.tell_change(change);
         let Change { unit, incarnation, from, to, cause } = change;
         if matches!(to, Phase::Failed | Phase::Unavailable | Phase::Restarting) {
             tracing::warn!(%unit, run = incarnation.get(), %from, %to, %cause, "unit changed");
@@ -300,6 +301,7 @@ impl Owner {
     }
 
     fn note_happening(&mut self, happening: &Happening) {
+        self.tell_happening(happening);
         let Happening { unit, incarnation, what } = happening;
         match what {
             // What follows from it, and says so, is noted as well.

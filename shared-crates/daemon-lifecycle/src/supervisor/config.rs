@@ -52,6 +52,8 @@ pub struct Bounds {
     pub probe_body_bytes_max: usize,
     /// Time between two looks at how much memory the units use that shall be restarted above a threshold.
     pub memory_interval: Duration,
+    /// Events that may wait for one listener; what comes above is lost, and said to be.
+    pub events_max: usize,
     /// How long the rest of a process tree may take to disappear after SIGKILL.
     pub kill_wait: Duration,
 }
@@ -77,6 +79,7 @@ impl Default for Bounds {
             ready_interval_max: Duration::from_secs(1),
             probe_body_bytes_max: 64 * 1024,
             memory_interval: Duration::from_secs(5),
+            events_max: 4096,
             kill_wait: Duration::from_secs(5),
         }
     }

@@ -16,6 +16,7 @@ use crate::launch::Launch;
 use crate::limits::Limits;
 use crate::listen::ListenSocket;
 use crate::logs::Logs;
+use crate::notify::SaidEnd;
 use crate::probe::Readiness;
 use crate::process::Process;
 use crate::state_file::RunState;
@@ -47,6 +48,8 @@ pub(super) struct Live {
     pub(super) probing: Option<Job>,
     pub(super) health: Option<serde_json::Value>,
     pub(super) status_text: Option<String>,
+    /// What it said of its end, before that.
+    pub(super) said_end: Option<SaidEnd>,
 }
 
 impl Entry {
@@ -75,6 +78,7 @@ impl Entry {
             log_tail: if is_in_trouble { self.log_tail.clone() } else { Vec::new() },
             health: live.and_then(|live| live.health.clone()),
             status_text: live.and_then(|live| live.status_text.clone()),
+            payload: live.and_then(|live| live.state.payload.as_ref()).map(|payload| payload.pid),
             listen: live.and_then(|live| live.state.listen).or_else(|| self.socket.as_ref().map(ListenSocket::address)),
             log_file: self.log_file.clone(),
             adopted: live.is_some_and(|live| live.is_adopted),
@@ -93,7 +97,7 @@ fn waited_for(reason: &str) -> String {
 impl UnitSpec {
     /// Whether it is given a notify socket.
     pub(super) fn is_notifying(&self) -> bool {
-        self.readiness == Readiness::Notify || self.watchdog.is_some()
+        self.notifies || self.readiness == Readiness::Notify || self.watchdog.is_some()
     }
 
     /// The command as it is run, with what the notify protocol tells by variables.

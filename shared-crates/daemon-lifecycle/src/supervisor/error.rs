@@ -42,6 +42,12 @@ pub enum SupervisorError {
         /// What is wrong.
         reason: String,
     },
+    /// So many listen already.
+    #[error("{max} already listen to this supervisor's events")]
+    TooManyListeners {
+        /// The most.
+        max: usize,
+    },
     /// The supervisor was shut down or detached.
     #[error("the supervisor is closed")]
     Closed,

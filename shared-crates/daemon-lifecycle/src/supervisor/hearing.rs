@@ -59,6 +59,12 @@ impl Owner {
                     self.changed.insert(unit);
                 }
             }
+            Note::Payload(pid) => self.note_payload(&unit, pid),
+            Note::End(end) => {
+                if let Some(live) = self.live(&unit) {
+                    live.said_end = Some(end);
+                }
+            }
             Note::MainPid(pid) => self.change_main(&unit, pid),
             Note::Stopping => tracing::debug!(%unit, "says that it is stopping"),
             Note::Ignored(what) => tracing::debug!(%unit, what, "says something that changes nothing"),

@@ -122,6 +122,7 @@ impl SpawnOrder {
             stale_locks: &self.spec.stale_locks,
             forking: self.spec.forking,
             in_cgroup: self.in_cgroups,
+            after_exit: self.spec.after_exit.as_ref(),
             stage: if self.spec.readiness == Readiness::Started { Stage::Ready } else { Stage::Starting },
         };
         let (process, state) = order.begin()?;

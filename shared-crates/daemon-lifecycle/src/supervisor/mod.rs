@@ -32,11 +32,12 @@ mod paths;
 mod spec;
 mod status;
 mod takeover;
+mod telling;
 mod workers;
 
 use std::sync::Arc;
 
-use supervision::{Event, StopMode, UnitName};
+use supervision::{Event, Excess, Incarnation, StopMode, UnitName};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use config::{Bounds, SupervisorConfig};
@@ -44,6 +45,7 @@ pub use error::SupervisorError;
 pub use history::{Fall, FallOutcome, History};
 pub use spec::UnitSpec;
 pub use status::{Snapshot, UnitStatus};
+pub use telling::{Happened, Heard, UnitEvent, UnitEvents};
 
 use crate::logs::{LogFollower, Logs};
 use message::Request;
@@ -160,6 +162,24 @@ impl Supervisor {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Snapshot> {
         self.snapshot.clone()
+    }
+
+    /// Everything that happens to any unit from now on, in order; [`Bounds::events_max`] of them may wait to be taken.
+    ///
+    /// # Errors
+    /// [`SupervisorError::Closed`], [`SupervisorError::TooManyListeners`].
+    pub async fn events(&self) -> Result<UnitEvents> {
+        self.ask(Request::Listen).await
+    }
+
+    /// Tells that a run of a unit is above a threshold: `restarts` it by its policy, or only says so. Once each time the
+    /// threshold is crossed. A run that is over changes nothing.
+    ///
+    /// # Errors
+    /// [`SupervisorError::UnknownUnit`].
+    pub async fn over_threshold(&self, unit: &str, incarnation: u64, excess: Excess, restarts: bool) -> Result<()> {
+        let incarnation = Incarnation::new(incarnation);
+        self.tell(unit, |unit| Event::OverThreshold { unit, incarnation, excess, restarts }).await
     }
 
     /// Why the unit is where it is: its last falls, each with its causes down to the root.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use supervision::Spec;
 
+use crate::after_exit::AfterExit;
 use crate::launch::Launch;
 use crate::limits::Limits;
 use crate::logs::LogPolicy;
@@ -38,6 +39,10 @@ pub struct UnitSpec {
     pub stale_locks: Vec<PathBuf>,
     /// How much of its output is kept.
     pub log: LogPolicy,
+    /// It is given a notify socket, also where nothing it says there is waited for.
+    pub notifies: bool,
+    /// Run after each end of it: ends what it has outside of its own processes.
+    pub after_exit: Option<AfterExit>,
     /// The signal that asks it to stop.
     pub stop_signal: StopSignal,
     /// Restarts, back-off and timeouts. The supervisor itself fills in `proves_ready` and `launch_fingerprint`.
@@ -59,6 +64,8 @@ impl UnitSpec {
             limits: Limits::default(),
             stale_locks: Vec::new(),
             log: LogPolicy::default(),
+            notifies: false,
+            after_exit: None,
             stop_signal: StopSignal::Term,
             policy: Spec::default(),
         }

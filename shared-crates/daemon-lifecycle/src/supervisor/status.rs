@@ -35,6 +35,8 @@ pub struct UnitStatus {
     pub health: Option<serde_json::Value>,
     /// `STATUS=` of the notify protocol.
     pub status_text: Option<String>,
+    /// The process that does its work, where that is none of its own: a container's main process.
+    pub payload: Option<u32>,
     /// The address of its listening socket, with the real port.
     pub listen: Option<SocketAddr>,
     /// Its log file.
@@ -64,6 +66,7 @@ impl Default for UnitStatus {
             log_tail: Vec::new(),
             health: None,
             status_text: None,
+            payload: None,
             listen: None,
             log_file: PathBuf::new(),
             adopted: false,
