@@ -145,6 +145,12 @@ impl Dirs {
         self.state.join("hive-assignment.json")
     }
 
+    /// Which service manager starts queen and hive, where one does.
+    #[must_use]
+    pub fn services_file(&self) -> PathBuf {
+        self.state.join("services.json")
+    }
+
     /// Folder of all logs.
     #[must_use]
     pub fn log_dir(&self) -> PathBuf {

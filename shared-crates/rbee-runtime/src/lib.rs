@@ -16,7 +16,9 @@ pub mod listen;
 pub mod logging;
 pub mod notify;
 pub mod self_check;
+pub mod services;
 pub mod shutdown;
 pub mod token;
+pub mod watchdog;
 
 pub use error_chain::error_chain;

@@ -10,6 +10,8 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use listenfd::ListenFd;
 use tokio::net::{TcpListener, UnixStream};
 
+use crate::notify;
+
 /// Why there is no socket to listen on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -81,13 +83,26 @@ impl fmt::Display for Holder {
 /// See [`ListenError`].
 pub fn listener(addr: SocketAddr, protected: bool) -> Result<TcpListener, ListenError> {
     let inherited = ListenFd::from_env().take_tcp_listener(0).map_err(|source| ListenError::Inherited { source })?;
+    let is_kept = std::env::var("LISTEN_FDNAMES").is_ok_and(|names| names == notify::KEPT_SOCKET);
+    let inherited = match inherited {
+        // Of our last run, by a service manager: another address was configured since.
+        Some(socket) if is_kept && !is_at(&socket, addr) => {
+            notify::forget_socket();
+            None
+        }
+        other => other,
+    };
     let socket = match inherited {
         Some(socket) => {
             let addr = socket.local_addr().map_err(|source| ListenError::Inherited { source })?;
             refuse_unprotected(addr, protected)?;
             socket
         }
-        None => bind(addr, protected)?,
+        None => {
+            let socket = bind(addr, protected)?;
+            notify::keep_socket(&socket);
+            socket
+        }
     };
     register(socket).map_err(|source| ListenError::Bind { addr, source })
 }
@@ -119,6 +134,11 @@ pub fn bind(addr: SocketAddr, protected: bool) -> Result<StdListener, ListenErro
         io::ErrorKind::AddrInUse => ListenError::Taken { addr, holder: holder_of(addr.port()) },
         _ => ListenError::Bind { addr, source },
     })
+}
+
+/// Whether that is where we shall listen; any port is right where none is asked for.
+fn is_at(socket: &StdListener, addr: SocketAddr) -> bool {
+    socket.local_addr().is_ok_and(|at| at == addr || (addr.port() == 0 && at.ip() == addr.ip()))
 }
 
 fn register(socket: StdListener) -> io::Result<TcpListener> {
@@ -171,7 +191,7 @@ fn listening_inodes(table: &str, port: u16) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ListenError, bind, holder_of, listening_inodes};
+    use super::{ListenError, bind, holder_of, is_at, listening_inodes};
 
     #[test]
     fn a_taken_port_names_its_holder() {
@@ -182,6 +202,18 @@ mod tests {
         assert!(text.starts_with(&format!("port {} of 127.0.0.1 is taken by ", addr.port())), "{text}");
         assert!(text.ends_with(&format!("(pid {})", std::process::id())), "{text}");
         assert!(error.hint().is_some());
+    }
+
+    /// SERV-16
+    #[test]
+    fn a_kept_socket_is_used_where_we_still_listen_there() {
+        let socket = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let at = socket.local_addr().unwrap();
+        for (wanted, is_right) in
+            [(at, true), ("127.0.0.1:0".parse().unwrap(), true), ("127.0.0.2:0".parse().unwrap(), false)]
+        {
+            assert_eq!(is_at(&socket, wanted), is_right, "{wanted}");
+        }
     }
 
     #[test]
