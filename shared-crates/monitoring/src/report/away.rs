@@ -1,26 +1,94 @@
 //! When a tier was not there to look: from its last sign of life to the first one after that. Pure.
+//!
+//! Signs are its own events and its own samples. Samples that were rolled up into an hour say how many there were in
+//! it; what is missing there is taken to be missing just before the tier came back.
 
 use rbee_api::event::{Event, EventKind};
 
 use super::timeline::Away;
+use super::usage::Point;
 
-/// Silence of so many intervals is taken for absence: a machine asleep, a process stopped.
+/// Silence of so many intervals is taken for absence: a machine asleep, a process that was halted.
 const SILENT_INTERVALS: i64 = 4;
 
-/// A sign of life of the tier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sign {
-    pub(super) at_ms: i64,
-    /// How long before the next one is expected; 0: nobody knows.
-    pub(super) interval_ms: i64,
-    /// The tier's process began here.
-    pub(super) began: bool,
+/// What is known of a tier's presence.
+#[derive(Debug, Default)]
+pub(super) struct Presence {
+    /// When its process began, by id of the event.
+    began_ms: Vec<i64>,
+    /// All its events.
+    told_ms: Vec<i64>,
+    /// Its own samples, oldest first.
+    samples_ms: Vec<i64>,
+    /// Hours of rolled-up samples: (from, to, time that samples stand for).
+    hours: Vec<(i64, i64, i64)>,
+    interval_ms: i64,
 }
 
-/// The signs in a tier's events, by id.
-pub(super) fn signs<'a>(events: impl Iterator<Item = &'a Event>, tier: &str) -> Vec<Sign> {
-    let began = |event: &Event| event.daemon == tier && matches!(event.kind, EventKind::Starting | EventKind::Running);
-    events
-        .map(|event| Sign { at_ms: event.at.as_millisecond(), interval_ms: 0, began: began(event) })
-        .collect()
+impl Presence {
+    /// From the events of a tier, of which it is `tier` itself; it samples itself once an interval.
+    pub(super) fn new<'a>(events: impl Iterator<Item = &'a Event>, tier: &str, interval_ms: i64) -> Self {
+        let mut presence = Self { interval_ms, ..Self::default() };
+        for event in events {
+            let at_ms = event.at.as_millisecond();
+            presence.told_ms.push(at_ms);
+            if event.daemon == tier && matches!(event.kind, EventKind::Starting | EventKind::Running) {
+                presence.began_ms.push(at_ms);
+            }
+        }
+        presence.told_ms.sort_unstable();
+        presence
+    }
+
+    /// It took samples of itself.
+    pub(super) fn saw(&mut self, point: &Point) {
+        match point.covers_ms {
+            0 => self.samples_ms.push(point.at_ms),
+            covers_ms => {
+                let sampled_ms = (i64::from(point.count) * self.interval_ms).min(covers_ms);
+                self.hours.push((point.at_ms, point.at_ms + covers_ms, sampled_ms));
+            }
+        }
+    }
+
+    /// All absences, oldest first, none touching another.
+    pub(super) fn absences(mut self) -> Vec<Away> {
+        self.samples_ms.sort_unstable();
+        self.hours.sort_unstable();
+        let mut found: Vec<Away> = Vec::new();
+        for at_ms in &self.began_ms {
+            found.extend(self.last_sign_before(*at_ms).map(|from_ms| Away { from_ms, to_ms: *at_ms }));
+        }
+        let longest_ms = self.interval_ms * SILENT_INTERVALS;
+        for pair in self.samples_ms.windows(2).filter(|pair| longest_ms > 0 && pair[1] - pair[0] > longest_ms) {
+            // Events in between are signs, too.
+            let from_ms = last_before(&self.told_ms, pair[1]).map_or(pair[0], |told_ms| told_ms.max(pair[0]));
+            found.push(Away { from_ms, to_ms: pair[1] });
+        }
+        found.retain(|away| away.from_ms < away.to_ms);
+        found.sort_unstable_by_key(|away| (away.from_ms, away.to_ms));
+        // The same absence told twice: the earlier return counts.
+        found.dedup_by(|later, earlier| later.from_ms < earlier.to_ms);
+        found
+    }
+
+    fn last_sign_before(&self, at_ms: i64) -> Option<i64> {
+        let hour =
+            self.hours.iter().rev().find(|(from_ms, ..)| *from_ms < at_ms).map(|(from_ms, to_ms, sampled_ms)| {
+                match at_ms <= *to_ms {
+                    true => at_ms - (to_ms - from_ms - sampled_ms),
+                    false => from_ms + sampled_ms,
+                }
+            });
+        let (told, sampled) = (last_before(&self.told_ms, at_ms), last_before(&self.samples_ms, at_ms));
+        told.max(sampled).max(hour)
+    }
 }
+
+fn last_before(times_ms: &[i64], at_ms: i64) -> Option<i64> {
+    let after = times_ms.partition_point(|time_ms| *time_ms < at_ms);
+    after.checked_sub(1).map(|index| times_ms[index])
+}
+
+#[cfg(test)]
+mod tests;

@@ -85,7 +85,12 @@ impl Histogram {
     #[must_use]
     pub fn quantile_ms(&self, share: f64) -> Option<f64> {
         let total = self.total();
-        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank")]
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rank"
+        )]
         let rank = ((total as f64 * share).ceil() as u64).max(1);
         let mut seen = 0_u64;
         let bucket = self.counts.iter().position(|count| {

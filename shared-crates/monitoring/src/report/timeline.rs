@@ -8,9 +8,9 @@
 //!
 //! Events come by id, not by clock: where a clock was set back, the newer record wins over what it overlaps.
 
+use rbee_api::Phase;
 use rbee_api::event::{Event, EventKind};
 use rbee_api::report::{Availability, Period};
-use rbee_api::Phase;
 
 use super::Window;
 
@@ -142,6 +142,13 @@ impl Timeline {
                 _ => self.paint(away.from_ms, State::Waiting),
             }
             self.spans.extend(after);
+        }
+    }
+
+    /// Its hive is silent since then.
+    pub(super) fn silent_since(&mut self, at_ms: i64) {
+        if self.at(at_ms).changes_by_itself() {
+            self.paint(at_ms, State::Unknown);
         }
     }
 

@@ -11,6 +11,7 @@
 
 mod file;
 mod queue;
+mod samples;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -127,6 +128,7 @@ pub struct History {
 struct Handle {
     queue: Arc<Queue>,
     path: PathBuf,
+    bounds: Bounds,
 }
 
 impl Drop for Handle {
@@ -154,7 +156,7 @@ impl History {
             queue.close(None);
             queue.end();
         }
-        let history = Self { shared: Arc::new(Handle { queue, path: path.to_owned() }) };
+        let history = Self { shared: Arc::new(Handle { queue, path: path.to_owned(), bounds: bounds.clone() }) };
         Opened { history, set_aside }
     }
 
@@ -162,6 +164,12 @@ impl History {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.shared.path
+    }
+
+    /// What it may hold.
+    #[must_use]
+    pub fn bounds(&self) -> &Bounds {
+        &self.shared.bounds
     }
 
     /// What is wrong with the file at present, for `status`, `doctor` and the log.
