@@ -74,8 +74,7 @@ impl Ending {
 
     /// The same, in a thread.
     pub(crate) fn wait(self) -> Result<(), String> {
-        let ended =
-            readable_until(&[self.question.0.as_fd()], Some(self.until)).map_err(|error| error.to_string())?;
+        let ended = readable_until(&[self.question.0.as_fd()], Some(self.until)).map_err(|error| error.to_string())?;
         if ended == [true] { self.verdict() } else { Err(self.too_late()) }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use supervision::{Incarnation, SpawnErrorKind, Stage};
 
-use crate::after_exit::{AfterExit, Ending};
+use crate::after_exit::AfterExit;
 use crate::files;
 use crate::launch::{Launch, RunSetup};
 use crate::limits::Limits;

@@ -83,6 +83,8 @@ impl SelfRecord {
             listen: self.listen,
             pid_file: self.pid_file.clone(),
             log_file: None,
+            after_exit: None,
+            payload: None,
             stop_signal: StopSignal::Term,
             stop_timeout_ms: u64::try_from(self.stop_timeout.as_millis()).unwrap_or(u64::MAX),
             self_kept: true,

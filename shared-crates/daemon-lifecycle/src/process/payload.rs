@@ -55,7 +55,7 @@ mod tests {
         assert_eq!(places("4:memory:/docker/7f"), [PathBuf::from("/sys/fs/cgroup/memory/docker/7f")]);
         assert_eq!(places("0::/a:b")[1], PathBuf::from("/sys/fs/cgroup/unified/a:b"));
         for none in ["0::/", "3:cpu,cpuacct:/docker/7f", "nonsense", ""] {
-            assert_eq!(places(none), [PathBuf::new(); 0], "{none}");
+            assert!(places(none).is_empty(), "{none}");
         }
     }
 

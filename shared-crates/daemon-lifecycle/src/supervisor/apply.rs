@@ -12,6 +12,7 @@ use super::paths::name_problem;
 use super::spec::UnitSpec;
 use super::takeover::Orphan;
 use super::{Result, SupervisorError};
+use crate::after_exit::AfterExit;
 use crate::launch::Launch;
 use crate::listen::ListenSocket;
 use crate::logs::{LogPolicy, Logs};
@@ -200,6 +201,9 @@ fn problem_of(spec: &UnitSpec) -> Option<String> {
     }
     if spec.watchdog.is_some_and(|watchdog| watchdog.as_millis() == 0) {
         return Some("its watchdog's time is 0; it must be positive".to_owned());
+    }
+    if let Some(problem) = spec.after_exit.as_ref().and_then(AfterExit::problem) {
+        return Some(problem.to_owned());
     }
     if spec.forking && spec.pid_file.is_none() {
         return Some("it forks, so its own PID file has to be named".to_owned());

@@ -129,6 +129,7 @@ impl Owner {
             probing: None,
             health: None,
             status_text: None,
+            said_end: None,
         });
         self.changed.insert(unit.clone());
         Ok(())
@@ -172,8 +173,26 @@ impl Owner {
         self.changed.insert(unit.clone());
     }
 
+    /// Who does the work is written down: the next supervisor is not told again.
+    pub(super) fn note_payload(&mut self, unit: &UnitName, pid: u32) {
+        let Some(entry) = self.units.get_mut(unit) else { return };
+        let Some(live) = &mut entry.live else { return };
+        match Process::of_pid(pid) {
+            Ok(Some(process)) => live.state.payload = Some(process.identity().clone()),
+            Ok(None) => live.state.payload = None,
+            Err(error) => return tracing::warn!(%unit, pid, %error, "cannot look at what it says does its work"),
+        }
+        let file = self.paths.state_file(&entry.spec.name);
+        if let Err(error) = live.state.write(&file) {
+            tracing::error!(%unit, %error, file = %file.display(), "cannot write the state");
+        }
+        self.changed.insert(unit.clone());
+    }
+
     /// A process has ended: what it left behind is ended and removed, then the core hears of it.
     pub(super) fn bury(&mut self, pid: u32) {
+        // Its last words first: afterwards nobody knows whose they were.
+        self.listen();
         if let Some(former) = self.former.remove(&pid) {
             // No main process any more; it only has to be reaped.
             former.exit_how();
@@ -194,6 +213,8 @@ impl Owner {
             files: RunFiles { pid: live.state.pid_file.clone(), state: self.paths.state_file(&entry.spec.name) },
             logs: entry.logs.clone(),
             kill_wait,
+            after_exit: live.state.after_exit.clone(),
+            fifos: self.paths.fifos(unit.as_str()),
         };
         let incarnation = Incarnation::new(live.state.incarnation);
         let (reporter, runtime) = (self.reporter(&unit, incarnation), tokio::runtime::Handle::current());
@@ -215,7 +236,8 @@ impl Owner {
         self.advance(unit, Stage::Ready);
         let Some(entry) = self.units.get_mut(unit) else { return };
         let Some(live) = &mut entry.live else { return };
-        let activity = Activity::new(live.process.pid(), entry.log_file.clone());
+        let working = live.state.payload.as_ref().map_or(live.process.pid(), |payload| payload.pid);
+        let activity = Activity::new(working, entry.log_file.clone());
         live.probing = entry.spec.health.clone().map(|health| jobs::watch_health(health, context, activity, reporter));
     }
 

@@ -18,7 +18,7 @@ use crate::listen::ListenSocket;
 use crate::logs::Logs;
 use crate::notify::SaidEnd;
 use crate::probe::Readiness;
-use crate::process::Process;
+use crate::process::{Process, payload_memory_bytes};
 use crate::state_file::RunState;
 
 /// One unit.
@@ -50,6 +50,16 @@ pub(super) struct Live {
     pub(super) status_text: Option<String>,
     /// What it said of its end, before that.
     pub(super) said_end: Option<SaidEnd>,
+}
+
+impl Live {
+    /// What the run uses: of one that stands for another process, that one's.
+    pub(super) fn memory_bytes(&self) -> Option<u64> {
+        match &self.state.payload {
+            Some(payload) => payload_memory_bytes(payload),
+            None => self.state.tree().memory_bytes(&self.process),
+        }
+    }
 }
 
 impl Entry {

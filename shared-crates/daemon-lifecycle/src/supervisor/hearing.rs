@@ -5,7 +5,7 @@ use std::time::Duration;
 use supervision::{Event, Incarnation, UnitName};
 
 use super::owner::Owner;
-use crate::notify::{Message, Note};
+use crate::notify::{Message, Note, SaidEnd};
 use crate::process::{RunMark, session_of};
 
 /// Messages of processes whose spawn was not reported yet.
@@ -69,6 +69,13 @@ impl Owner {
             Note::Stopping => tracing::debug!(%unit, "says that it is stopping"),
             Note::Ignored(what) => tracing::debug!(%unit, what, "says something that changes nothing"),
         }
+    }
+
+    /// What it said of its end, with its status as the reason.
+    pub(super) fn last_words(&mut self, unit: &UnitName) -> Option<(SaidEnd, String)> {
+        let live = self.live(unit)?;
+        let said = live.said_end.take()?;
+        Some((said, live.status_text.take().unwrap_or_else(|| "what it needs is not there".to_owned())))
     }
 
     /// A daemon that asks to be ended needs no second probe: as many failures as it takes, at once.

@@ -13,6 +13,7 @@ use super::activity::Activity;
 use super::forking::ForkOrder;
 use super::message::{Begun, Health, Report, StartFailure, What};
 use super::spec::UnitSpec;
+use crate::after_exit::{AfterExit, Ending};
 use crate::listen::ListenSocket;
 use crate::logs::Logs;
 use crate::probe::{HealthProbe, Probe, Readiness};
@@ -147,6 +148,9 @@ pub(super) struct Burial {
     pub(super) files: RunFiles,
     pub(super) logs: Logs,
     pub(super) kill_wait: Duration,
+    pub(super) after_exit: Option<AfterExit>,
+    /// Where what that says goes.
+    pub(super) fifos: [PathBuf; 2],
 }
 
 impl Burial {
@@ -166,15 +170,37 @@ impl Burial {
                 self.process.exit_how()
             }
         };
-        // Nobody writes any more: the log comes to its end while the files go, and while the next one is buried.
-        let log_tail = self.logs.end_run();
-        if let Err(error) = self.files.remove() {
-            tracing::error!(%unit, %error, file = %self.files.pid.display(), "cannot remove a run's files");
+        if let Some(ending) = self.begin_ending(unit) {
+            // No thread is held up by it: others are to be buried meanwhile.
+            runtime.spawn(async move {
+                if let Err(problem) = ending.ended().await {
+                    tracing::error!(unit = %reporter.unit, problem, "what it had outside of its processes may be left");
+                }
+                let log_tail = self.close(&reporter.unit).await;
+                reporter.report(What::Exited { how, log_tail }).await;
+            });
+            return;
         }
+        let log_tail = self.close(unit);
         runtime.spawn(async move {
             let log_tail = log_tail.await;
             reporter.report(What::Exited { how, log_tail }).await;
         });
+    }
+
+    fn begin_ending(&self, unit: &UnitName) -> Option<Ending> {
+        let [out, err] = &self.fifos;
+        let begun = self.after_exit.as_ref()?.begin(unit.as_str(), Output::Fifo(out), Output::Fifo(err));
+        begun.inspect_err(|problem| tracing::error!(%unit, problem, "cannot run what is run after its end")).ok()
+    }
+
+    /// Nobody writes any more: the log comes to its end while the files go, and while the next one is buried.
+    fn close(&self, unit: &UnitName) -> impl Future<Output = Vec<String>> + Send + 'static + use<> {
+        let log_tail = self.logs.end_run();
+        if let Err(error) = self.files.remove() {
+            tracing::error!(%unit, %error, file = %self.files.pid.display(), "cannot remove a run's files");
+        }
+        log_tail
     }
 }
 

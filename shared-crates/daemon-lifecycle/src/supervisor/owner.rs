@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use supervision::{Core, Event, Incarnation, Now, Phase, UnitName};
+use supervision::{Core, Event, ExitHow, Incarnation, Now, Phase, UnitName};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -35,7 +35,7 @@ use super::workers::Workers;
 use super::{Result, SupervisorError};
 use crate::lock::Lock;
 use crate::logs::LogThread;
-use crate::notify::{Message, NotifySocket};
+use crate::notify::{Message, NotifySocket, SaidEnd};
 use crate::process::{Process, RunMark, give_back_memory, watch_readable};
 
 /// Requests and reports taken in one turn.
@@ -277,10 +277,15 @@ impl Owner {
                 }
             }
             What::Exited { how, log_tail } => {
+                let said = self.last_words(&unit);
                 if let Some(entry) = self.units.get_mut(&unit) {
                     entry.log_tail = log_tail;
                 }
-                self.step(Event::Exited { unit, incarnation, how });
+                self.step(match said {
+                    Some((SaidEnd::Unavailable, reason)) => Event::Unavailable { unit, incarnation, how, reason },
+                    Some((SaidEnd::OutOfMemory, _)) => Event::Exited { unit, incarnation, how: ExitHow::OutOfMemory },
+                    None => Event::Exited { unit, incarnation, how },
+                });
             }
             What::Ready => self.step(Event::Ready { unit, incarnation }),
             What::Health(Health::Well(body)) => {
@@ -309,7 +314,7 @@ impl Owner {
         for (unit, entry) in &self.units {
             let (Some(live), Some(limit)) = (&entry.live, entry.spec.limits.memory_restart_bytes) else { continue };
             weighs = true;
-            if let Some(bytes) = live.state.tree().memory_bytes(&live.process).filter(|bytes| *bytes > limit) {
+            if let Some(bytes) = live.memory_bytes().filter(|bytes| *bytes > limit) {
                 heavy.push(Event::MemoryHigh {
                     unit: unit.clone(),
                     incarnation: Incarnation::new(live.state.incarnation),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
@@ -13,12 +14,13 @@ use super::config::Bounds;
 use super::forking::daemon_of;
 use super::paths::{Paths, STATE_EXTENSION};
 use super::{Result, SupervisorError};
+use crate::after_exit::Ending;
 use crate::files;
 use crate::lock::{Lock, LockError};
 use crate::logs::LogThread;
 use crate::notify::NotifySocket;
 use crate::pid_file::PidFile;
-use crate::process::{Process, Tree, bears_mark_of, raise_open_files};
+use crate::process::{Output, Process, Tree, bears_mark_of, raise_open_files};
 use crate::run::{clear_dead_run, sweep_unborn};
 use crate::state_file::{RunState, StateFile};
 
@@ -119,12 +121,17 @@ impl Takeover {
     /// Only when all are known to be dead: then one look at the machine's processes is enough for all.
     fn clear_dead(&mut self, dead: Vec<(String, RunState)>, paths: &Paths) -> Result<()> {
         let trees: Vec<Tree> = dead.iter().map(|(_, state)| state.tree()).collect();
-        for ((unit, state), tree) in dead.into_iter().zip(trees) {
+        // All at once: each has its own time, and together they take no longer than the slowest.
+        let endings: Vec<Option<Ending>> = dead.iter().map(|(unit, state)| begin_ending(unit, state)).collect();
+        for (((unit, state), tree), ending) in dead.into_iter().zip(trees).zip(endings) {
             let pid = state.process.pid;
             if state.process.is_of_this_boot().is_ok_and(|is_of_this_boot| !is_of_this_boot) {
                 tracing::info!(unit, pid, "its process ran before this machine's last start; removing its files");
             } else {
                 tracing::info!(unit, pid, "its process is gone; clearing what it left");
+            }
+            if let Some(Err(problem)) = ending.map(Ending::wait) {
+                tracing::error!(unit, problem, "what a dead run had outside of its processes may be left");
             }
             let files = paths.run_files(&unit, Some(&state.pid_file));
             clear_dead_run(&files, Some((&state, &tree))).map_err(|source| error("clear", &files.state, source))?;
@@ -146,6 +153,14 @@ impl Takeover {
         tracing::warn!(unit, file = %path.display(), problem, "removing a state that says nothing");
         files.remove().map_err(|source| error("remove", path, source))
     }
+}
+
+/// What was to be run after the end of a run that nobody saw. Its words go to our own log.
+fn begin_ending(unit: &str, state: &RunState) -> Option<Ending> {
+    let stderr = io::stderr();
+    let output = Output::Fd(stderr.as_fd());
+    let begun = state.after_exit.as_ref()?.begin(unit, output, output);
+    begun.inspect_err(|problem| tracing::error!(unit, problem, "cannot run what is run after its end")).ok()
 }
 
 /// The daemon that a forking command left while its supervisor was dead or dying, and had not written it down yet.
