@@ -151,7 +151,7 @@ pub struct DaemonReport {
     pub restarts: Restarts,
     /// CPU: share of one core in percent, average and peak.
     pub cpu_percent: Option<Usage>,
-    /// Memory: the share that is its own (PSS) where that was measured, else resident; average and peak.
+    /// Resident memory of all its processes; average and peak.
     pub memory_bytes: Option<Usage>,
     /// The longest starts, the slowest first; at most [`SLOWEST_STARTS_MAX`].
     pub slowest_starts: Vec<SlowStart>,
@@ -272,6 +272,8 @@ pub struct ModelReport {
     pub requests: u64,
     /// Those that were not answered as they should.
     pub errors: u64,
+    /// Those whose clients went away before the end.
+    pub abandoned: u64,
     /// From a request to the end of its answer; absent where none was answered.
     pub latency_ms: Option<Quantiles>,
     /// From a request to the first piece of its answer.
@@ -284,7 +286,7 @@ pub struct ModelReport {
     pub series: ModelSeries,
 }
 
-/// Half, 95 and 99 of a hundred took no longer. Read from a histogram: at most 10 % too high, never too low.
+/// Half, 95 and 99 of a hundred took no longer. Read from a histogram: at most a sixteenth too high, never too low.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quantiles {
     /// Half.

@@ -14,8 +14,8 @@ const SILENT_INTERVALS: i64 = 4;
 /// What is known of a tier's presence.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
-    /// When its process began, by id of the event.
-    began_ms: Vec<i64>,
+    /// When its process began, and the event before that.
+    began_ms: Vec<(i64, Option<i64>)>,
     /// All its events.
     told_ms: Vec<i64>,
     /// Its own samples, oldest first.
@@ -31,12 +31,11 @@ impl Presence {
         let mut presence = Self { interval_ms, ..Self::default() };
         for event in events {
             let at_ms = event.at.as_millisecond();
-            presence.told_ms.push(at_ms);
             if event.daemon == tier && matches!(event.kind, EventKind::Starting | EventKind::Running) {
-                presence.began_ms.push(at_ms);
+                presence.began_ms.push((at_ms, presence.told_ms.last().copied()));
             }
+            presence.told_ms.push(at_ms);
         }
-        presence.told_ms.sort_unstable();
         presence
     }
 
@@ -56,15 +55,11 @@ impl Presence {
         self.samples_ms.sort_unstable();
         self.hours.sort_unstable();
         let mut found: Vec<Away> = Vec::new();
-        for at_ms in &self.began_ms {
-            found.extend(self.last_sign_before(*at_ms).map(|from_ms| Away { from_ms, to_ms: *at_ms }));
+        // Where the clock was set back before it began, nobody knows how long it was away.
+        for (at_ms, before_ms) in self.began_ms.iter().filter(|(at_ms, before_ms)| *before_ms <= Some(*at_ms)) {
+            found.extend(self.last_sign_before(*at_ms, *before_ms).map(|from_ms| Away { from_ms, to_ms: *at_ms }));
         }
-        let longest_ms = self.interval_ms * SILENT_INTERVALS;
-        for pair in self.samples_ms.windows(2).filter(|pair| longest_ms > 0 && pair[1] - pair[0] > longest_ms) {
-            // Events in between are signs, too.
-            let from_ms = last_before(&self.told_ms, pair[1]).map_or(pair[0], |told_ms| told_ms.max(pair[0]));
-            found.push(Away { from_ms, to_ms: pair[1] });
-        }
+        found.extend(self.silences());
         found.retain(|away| away.from_ms < away.to_ms);
         found.sort_unstable_by_key(|away| (away.from_ms, away.to_ms));
         // The same absence told twice: the earlier return counts.
@@ -72,7 +67,22 @@ impl Presence {
         found
     }
 
-    fn last_sign_before(&self, at_ms: i64) -> Option<i64> {
+    /// Where samples are taken, silence that is longer than it may be.
+    fn silences(&self) -> impl Iterator<Item = Away> {
+        let sampled = self.samples_ms.first().zip(self.samples_ms.last()).map(|(first, last)| *first..=*last);
+        let told = self.told_ms.iter().filter(|at_ms| sampled.as_ref().is_some_and(|sampled| sampled.contains(at_ms)));
+        let mut signs_ms: Vec<i64> = self.samples_ms.iter().chain(told).copied().collect();
+        signs_ms.sort_unstable();
+        let longest_ms = Some(self.interval_ms * SILENT_INTERVALS).filter(|ms| *ms > 0).unwrap_or(i64::MAX);
+        let silences: Vec<Away> = signs_ms
+            .windows(2)
+            .filter(|pair| pair[1] - pair[0] > longest_ms)
+            .map(|pair| Away { from_ms: pair[0], to_ms: pair[1] })
+            .collect();
+        silences.into_iter()
+    }
+
+    fn last_sign_before(&self, at_ms: i64, told_ms: Option<i64>) -> Option<i64> {
         let hour =
             self.hours.iter().rev().find(|(from_ms, ..)| *from_ms < at_ms).map(|(from_ms, to_ms, sampled_ms)| {
                 match at_ms <= *to_ms {
@@ -80,8 +90,7 @@ impl Presence {
                     false => from_ms + sampled_ms,
                 }
             });
-        let (told, sampled) = (last_before(&self.told_ms, at_ms), last_before(&self.samples_ms, at_ms));
-        told.max(sampled).max(hour)
+        told_ms.max(last_before(&self.samples_ms, at_ms)).max(hour)
     }
 }
 

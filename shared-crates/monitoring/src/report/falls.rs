@@ -136,7 +136,7 @@ fn causes(restarts: &[Restart]) -> Vec<CauseCount> {
             None => causes.push(CauseCount { cause: restart.cause.clone(), count: 1 }),
         }
     }
-    causes.sort_by(|a, b| b.count.cmp(&a.count));
+    causes.sort_by_key(|known| std::cmp::Reverse(known.count));
     causes.truncate(CAUSES_MAX);
     causes
 }

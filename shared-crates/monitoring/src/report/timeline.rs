@@ -134,14 +134,16 @@ impl Timeline {
     /// For a tier's own daemon: while it was away it was down, or off if it had been told to end.
     pub(super) fn was_gone(&mut self, away: &[Away]) {
         for away in away {
-            let back = self.spans.partition_point(|(from_ms, _)| *from_ms < away.to_ms);
-            let after: Vec<_> = self.spans.split_off(back);
+            let after = self.at(away.to_ms);
+            let back = self.spans.partition_point(|(from_ms, _)| *from_ms <= away.to_ms);
+            let rest = self.spans.split_off(back);
             match self.at(away.from_ms) {
-                State::Stopping | State::Off => self.paint(away.from_ms, State::Off),
                 State::Unknown => {}
+                State::Stopping | State::Off => self.paint(away.from_ms, State::Off),
                 _ => self.paint(away.from_ms, State::Waiting),
             }
-            self.spans.extend(after);
+            self.paint(away.to_ms, after);
+            self.spans.extend(rest);
         }
     }
 

@@ -32,7 +32,7 @@ fn queens_report() -> Report {
         of("b", because("signal 9 ended it", event(3, 7_000, "hive", EventKind::Restarting))),
         of("b", event(4, 7_001, "hive", EventKind::Starting)),
         of("b", event(5, 7_002, "hive", EventKind::Running)),
-        of("b", event(6, 6_000, "old/0", EventKind::Running)),
+        of("b", event(6, 7_003, "old/0", EventKind::Running)),
         of("c", event(7, 6_000, "w/0", EventKind::Running)),
     ]);
     draft.finish()
