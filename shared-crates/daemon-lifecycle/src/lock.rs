@@ -63,6 +63,15 @@ impl Lock {
         }
     }
 
+    /// Who holds the lock, if anybody; nothing is changed.
+    pub(crate) fn holder(path: &Path) -> io::Result<Option<LockError>> {
+        match lock_file(File::open(path)?, FlockArg::LockSharedNonblock) {
+            Ok(_) => Ok(None),
+            Err(Errno::EWOULDBLOCK) => Ok(Some(held(path))),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Takes the lock if it is free.
     pub(crate) fn try_acquire(path: &Path) -> Result<Self, LockError> {
         loop {

@@ -55,7 +55,35 @@ pub(super) struct Controlled {
     pub(super) nproc: bool,
 }
 
+/// What cgroups this process's children can have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CgroupReach {
+    /// Where they would be; absent where no version 2 hierarchy is mounted.
+    pub base: Option<PathBuf>,
+    /// Whether one can be made there.
+    pub can_make: bool,
+    /// What its controllers can limit, of `memory`, `cpu` and `pids`.
+    pub controllers: Vec<String>,
+}
+
 impl Cgroup {
+    /// Finds out what can be had, by making one and removing it.
+    pub(crate) fn reach() -> CgroupReach {
+        let Some(hierarchy) = Hierarchy::found() else { return CgroupReach::default() };
+        let made = Self::create(0, "look");
+        let can_make = made.is_some();
+        if let Some(cgroup) = made {
+            cgroup.discard();
+        }
+        let names = ["memory", "cpu", "pids"];
+        let controllers = names.into_iter().filter(|name| can_make && hierarchy.could_hand_out(name));
+        CgroupReach {
+            base: Some(hierarchy.base.clone()),
+            can_make,
+            controllers: controllers.map(str::to_owned).collect(),
+        }
+    }
+
     /// Makes one for a run; `None` where this machine has no hierarchy for us. `owner` names the supervisor, for [`Cgroup::sweep`].
     pub(crate) fn create(owner: u64, unit: &str) -> Option<Self> {
         let hierarchy = Hierarchy::found().filter(|_| *USABLE.get().unwrap_or(&true))?;
@@ -254,6 +282,19 @@ impl Hierarchy {
             }
             result => result.is_ok(),
         }
+    }
+
+    /// Whether [`Hierarchy::hand_out`] would be worth a try.
+    fn could_hand_out(&self, controller: &str) -> bool {
+        let has = |file: &str| {
+            let text = fs::read_to_string(self.base.join(file)).unwrap_or_default();
+            text.split_whitespace().any(|name| name == controller)
+        };
+        let may_write = || {
+            let switch = self.base.join("cgroup.subtree_control");
+            rustix::fs::access(&switch, rustix::fs::Access::WRITE_OK).is_ok()
+        };
+        has("cgroup.subtree_control") || (has("cgroup.controllers") && may_write())
     }
 
     fn move_ourselves_down(&self) -> io::Result<()> {

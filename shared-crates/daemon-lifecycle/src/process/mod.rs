@@ -13,6 +13,7 @@ mod blocked_writers;
 mod cgroup;
 mod child;
 mod child_limits;
+mod clock;
 mod clone;
 mod format;
 mod identity;
@@ -31,8 +32,10 @@ mod wait;
 
 pub(crate) use blocked_writers::{tell_of_writes, writes_told};
 pub(crate) use cgroup::Cgroup;
+pub use cgroup::CgroupReach;
 pub(crate) use child::Piece;
 pub(crate) use child_limits::{ChildLimits, raise_open_files};
+pub use clock::clock_is_synchronised;
 pub(crate) use identity::{Process, ProcessIdentity, session_of};
 pub(crate) use memory::give_back as give_back_memory;
 pub(crate) use orphans::adopt_and_reap;
