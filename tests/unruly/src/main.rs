@@ -54,6 +54,10 @@ fn run(options: &Options) -> io::Result<u8> {
         offspring::daemonize(pid_file, options)?;
         return Ok(options.code);
     }
+    if let Some(words) = &options.last_words {
+        notify(&words.replace(';', "\n"))?;
+        return Ok(options.code);
+    }
     announce(options)?;
     server::begin(options)?;
     relay::begin(options);

@@ -74,6 +74,8 @@ pub struct Options {
     pub print_fds: bool,
     /// Sends every line of this FIFO to the notify socket.
     pub relay: Option<PathBuf>,
+    /// Says this by notify, `;` being a line's end, and ends.
+    pub last_words: Option<String>,
     /// Sends its watchdog's sign of life this often.
     pub ping_every: Option<Duration>,
     /// Computes for ever.
@@ -132,6 +134,7 @@ impl Options {
                 "--print-cwd" => options.print_cwd = true,
                 "--print-fds" => options.print_fds = true,
                 "--relay" => options.relay = Some(value()?.into()),
+                "--last-words" => options.last_words = Some(value()?),
                 "--ping-every-ms" => options.ping_every = Some(crate::ms(&value()?)?),
                 "--burn" => options.burn = true,
                 "--deaf-file" => options.deaf_file = Some(value()?.into()),

@@ -1,14 +1,14 @@
 //! Programs around daemon-lifecycle that tests can kill: `driver VERB DIR -- OPTIONS…`.
 //!
 //! The daemon is always `unruly` with these options, ready by notify. The verbs: `supervise`, `supervise-marked` (without
-//! cgroups), `supervise-probed` (with a socket and a health probe), `start`.
+//! cgroups), `supervise-after` (with a command after its end), `supervise-probed` (with a socket and a health probe), `start`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use daemon_lifecycle::{
-    DaemonConfig, DaemonManager, HealthProbe, Launch, Phase, Probe, Readiness, StopMode, Supervisor, SupervisorConfig,
-    UnitSpec,
+    AfterExit, DaemonConfig, DaemonManager, HealthProbe, Launch, Phase, Probe, Readiness, StopMode, Supervisor,
+    SupervisorConfig, UnitSpec,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
             match verb.as_str() {
                 "supervise" => supervise(&dir, options, false, true),
                 "supervise-marked" => supervise(&dir, options, false, false),
+                "supervise-after" => supervise_with(&dir, options, false, true, true),
                 "supervise-probed" => supervise(&dir, options, true, true),
                 "start" => start(&dir, options),
                 _ => Err("no such verb".into()),
@@ -39,8 +40,12 @@ fn main() -> ExitCode {
 }
 
 /// Supervises one unit named `it` until SIGTERM.
+fn supervise(dir: &Path, options: Vec<String>, is_probed: bool, cgroups: bool) -> Outcome {
+    supervise_with(dir, options, is_probed, cgroups, false)
+}
+
 #[tokio::main(flavor = "current_thread")]
-async fn supervise(dir: &Path, options: Vec<String>, is_probed: bool, cgroups: bool) -> Outcome {
+async fn supervise_with(dir: &Path, options: Vec<String>, is_probed: bool, cgroups: bool, runs_after: bool) -> Outcome {
     let config = SupervisorConfig { cgroups, ..SupervisorConfig::new(dir.join("run"), dir.join("logs")) };
     let supervisor = Supervisor::open(config).await?;
     let mut spec = UnitSpec::new("it", Launch::new(unruly()?, options));
@@ -49,6 +54,11 @@ async fn supervise(dir: &Path, options: Vec<String>, is_probed: bool, cgroups: b
     if is_probed {
         spec.listen = Some(([127, 0, 0, 1], 0).into());
         spec.health = Some(HealthProbe::new(Probe::Http { address: None, path: "/health".to_owned() }));
+    }
+    if runs_after {
+        let script = format!("echo it >>{}", dir.join("after").display());
+        let command = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+        spec.after_exit = Some(AfterExit { command, timeout_ms: 20_000 });
     }
     supervisor.apply(vec![spec]).await?;
     supervisor.start("it").await?;

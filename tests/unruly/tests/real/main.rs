@@ -12,6 +12,7 @@ mod manager_trouble;
 mod scene;
 mod spawn;
 mod supervisor;
+mod supervisor_after_exit;
 mod supervisor_events;
 mod supervisor_forking;
 mod supervisor_health;
