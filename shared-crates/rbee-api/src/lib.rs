@@ -34,6 +34,8 @@ pub use status::{FleetStatus, Health, HiveStatus, QueenStatus, WorkerStatus};
 pub const CORRELATION_ID_HEADER: &str = "x-correlation-id";
 /// Header that names one change: asked for again with the same key, it is not made again.
 pub const IDEMPOTENCY_KEY_HEADER: &str = "idempotency-key";
+/// Header with which queen asks our engine for the notes that let an answer be gone on with elsewhere.
+pub const RESUMABLE_HEADER: &str = "x-rbee-resumable";
 /// Default port of queen-rbee.
 pub const QUEEN_PORT: u16 = 7833;
 /// Default port of rbee-hive.

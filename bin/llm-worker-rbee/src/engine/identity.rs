@@ -48,8 +48,7 @@ fn fingerprint(path: &Path) -> io::Result<String> {
         }
         hasher.update(&piece[..read]);
     }
-    let hex: String = hasher.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("{size} {hex}"))
+    Ok(format!("{size} {}", hex::encode(&hasher.finalize()[..16])))
 }
 
 #[cfg(test)]

@@ -9,14 +9,12 @@
 //! ```
 
 use axum::http::HeaderMap;
+use rbee_api::RESUMABLE_HEADER;
 use rbee_api::openai::{FinishReason, ResumedChoice};
 use serde_json::Value;
 
 use crate::engine::Token;
 use crate::job::Piece;
-
-/// Asks for the comments.
-const WANTED: &str = "x-rbee-resumable";
 
 /// The engine works.
 pub(super) const PROGRESS: &str = "rbee progress";
@@ -25,7 +23,7 @@ pub(super) const HANDOVER: &str = "rbee handover";
 
 /// Whether the comments are asked for.
 pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
-    headers.get(WANTED).is_some_and(|value| value == "1")
+    headers.get(RESUMABLE_HEADER).is_some_and(|value| value == "1")
 }
 
 /// A choice, and what of it was made elsewhere.

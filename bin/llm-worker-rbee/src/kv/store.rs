@@ -176,7 +176,7 @@ fn remove(path: &Path) {
 fn name(tokens: &[Token]) -> String {
     let mut hasher = Sha256::new();
     tokens.iter().for_each(|token| hasher.update(token.0.to_le_bytes()));
-    hasher.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&hasher.finalize()[..16])
 }
 
 /// Not synced: what a power cut leaves half written is found by its checksum.

@@ -184,7 +184,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let file = temp.path().join("key");
         std::fs::write(&file, "bob-0123456789abcdef\n").unwrap();
-        let alice: String = digest(ALICE).iter().map(|byte| format!("{byte:02x}")).collect();
+        let alice = hex::encode(digest(ALICE));
         let keys = Keys::load(&BTreeMap::from([
             ("alice".to_owned(), config(Some(&alice), None, Some(&["m"]))),
             ("bob".to_owned(), config(None, Some(file), None)),

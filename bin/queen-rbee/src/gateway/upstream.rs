@@ -6,8 +6,8 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use rbee_api::CORRELATION_ID_HEADER;
 use rbee_api::openai::Usage;
+use rbee_api::{CORRELATION_ID_HEADER, RESUMABLE_HEADER};
 use rbee_runtime::token::Token;
 use serde::Deserialize;
 
@@ -18,8 +18,6 @@ use crate::routes::Endpoint;
 /// An answer in one piece up to this size is complete before its first byte goes to the client, so that it can be
 /// asked for again when it breaks.
 const WHOLE_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Tells our engine that its answer can be gone on with elsewhere.
-const RESUMABLE_HEADER: &str = "x-rbee-resumable";
 /// Meant for one connection, not for who is behind it (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [&str; 8] = [
     "connection",

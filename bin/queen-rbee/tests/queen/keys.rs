@@ -11,10 +11,10 @@ use crate::teller::{Fate, Teller};
 /// `printf %s alice-0123456789abcdef | sha256sum`, made here so that it cannot be wrong.
 fn keys() -> String {
     use sha2::{Digest, Sha256};
-    let digest = Sha256::digest(b"alice-0123456789abcdef");
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    let bob: String = Sha256::digest(b"bob-0123456789abcdef").iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("[queen.keys.alice]\nkey_sha256 = \"{hex}\"\n[queen.keys.bob]\nkey_sha256 = \"{bob}\"\nmodels = [\"n\"]\n")
+    let [alice, bob] = ["alice", "bob"].map(|name| hex::encode(Sha256::digest(format!("{name}-0123456789abcdef"))));
+    format!(
+        "[queen.keys.alice]\nkey_sha256 = \"{alice}\"\n[queen.keys.bob]\nkey_sha256 = \"{bob}\"\nmodels = [\"n\"]\n"
+    )
 }
 
 const WORKERS: &str = "[model.m]\nsource = \"file:/m.gguf\"\n[model.n]\nsource = \"file:/n.gguf\"\n[worker.v]\nmodel = \"n\"\nauto_start = false\n[worker.w]\nmodel = \"m\"\n";
