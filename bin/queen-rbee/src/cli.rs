@@ -43,6 +43,9 @@ pub struct Run {
     /// Where to listen, instead of what the configuration says; an inherited socket wins over both
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Leave this machine's hive to whoever else starts it: a service manager
+    #[arg(long)]
+    pub without_hive: bool,
     /// More in the log; twice for debug
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -67,6 +70,7 @@ impl Cli {
             Some(Command::Run(inner) | Command::SelfCheck(inner)) => Run {
                 config: inner.config.or(outer.config),
                 listen: inner.listen.or(outer.listen),
+                without_hive: inner.without_hive || outer.without_hive,
                 verbose: inner.verbose.max(outer.verbose),
                 log_json: inner.log_json || outer.log_json,
             },

@@ -111,6 +111,7 @@ async fn start(run: Run, env: &Env) -> anyhow::Result<()> {
         shutdown,
         relaunch: Some(relaunch),
         predecessor,
+        without_hive: run.without_hive,
     };
     live(setup).await?;
     Ok(())

@@ -13,17 +13,18 @@ mod error;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use daemon_lifecycle::{OwnRecord, Supervisor, SupervisorError};
+use daemon_lifecycle::{OwnRecord, SelfRecord, Supervisor, SupervisorError};
 use rbee_runtime::config::Config;
 use rbee_runtime::dirs::Dirs;
 use rbee_runtime::http::{AllowedHosts, Door, finish, serve_until_closed};
 use rbee_runtime::notify;
 use rbee_runtime::shutdown::Shutdown;
 use rbee_runtime::token::Token;
+use rbee_runtime::watchdog::watched;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -70,6 +71,8 @@ pub struct Setup {
     pub relaunch: Option<Relaunch>,
     /// The queen whose place she takes.
     pub predecessor: Option<Predecessor>,
+    /// Somebody else starts this machine's hive.
+    pub without_hive: bool,
 }
 
 /// Lives until `setup.shutdown` says otherwise, someone asks her to end, or another process is queen.
@@ -78,7 +81,16 @@ pub struct Setup {
 /// See [`QueenError`].
 pub async fn live(mut setup: Setup) -> Result<(), QueenError> {
     let mut predecessor = setup.predecessor.take();
-    let lived = live_after(setup, &mut predecessor).await;
+    let registry = OnceLock::new();
+    let answers = || {
+        let registry: Option<Registry> = registry.get().cloned();
+        async move {
+            if let Some(registry) = registry {
+                registry.answers().await;
+            }
+        }
+    };
+    let lived = watched(live_after(setup, &mut predecessor, &registry), answers).await;
     // Still there: she never came to be queen.
     if let (Err(error), Some(predecessor)) = (&lived, &mut predecessor) {
         predecessor.refuse(error).await;
@@ -86,8 +98,12 @@ pub async fn live(mut setup: Setup) -> Result<(), QueenError> {
     lived
 }
 
-async fn live_after(setup: Setup, predecessor: &mut Option<Predecessor>) -> Result<(), QueenError> {
-    let Setup { config, config_file, dirs, token, listener, shutdown, relaunch, .. } = setup;
+async fn live_after(
+    setup: Setup,
+    predecessor: &mut Option<Predecessor>,
+    started: &OnceLock<Registry>,
+) -> Result<(), QueenError> {
+    let Setup { config, config_file, dirs, token, listener, shutdown, relaunch, without_hive, .. } = setup;
     let addr = listener.local_addr().map_err(|source| QueenError::Serve { source })?;
     dirs.create().map_err(|source| QueenError::Dirs { source })?;
     let inherited = match predecessor {
@@ -97,12 +113,13 @@ async fn live_after(setup: Setup, predecessor: &mut Option<Predecessor>) -> Resu
     let lock = LifeLock::take(&lock_file(&dirs)).map_err(|source| QueenError::Lock { source })?;
     let Opened { store, state, restarts, .. } =
         Store::open(&dirs.queen_store_file()).map_err(|source| QueenError::Store { source })?;
-    let supervisor = supervisor(&config, &dirs, addr).await?;
+    let supervisor = supervisor(&config, &dirs, addr, without_hive).await?;
 
     let terms = Terms { ttl: config.queen.lease_ttl, grace: config.queen.lease_ttl * 2 };
     let fleet = Fleet::new(wishes(&config), state, terms, Now::read());
     let lease_ttl_ms = u64::try_from(terms.ttl.as_millis()).unwrap_or(u64::MAX);
     let registry = Registry::start(fleet, store.clone(), lease_ttl_ms);
+    let registry = started.get_or_init(|| registry).clone();
     for (hive, heartbeat) in inherited.estate.heartbeats {
         // One that is refused is heard of again, and refused again.
         let _ = registry.heartbeat(&hive, heartbeat).await;
@@ -152,6 +169,17 @@ async fn live_after(setup: Setup, predecessor: &mut Option<Predecessor>) -> Resu
             () = hive.first_word(&parts.registry) => {}
             () = parts.stopping.draining() => {}
         }
+    }
+    let pid_file = relaunch.as_ref().map(|relaunch| relaunch.pid_file.clone());
+    if let (Some(pid_file), None) = (&pid_file, &predecessor) {
+        let stop_timeout = config.queen.drain_timeout + hive_lifecycle::shutdown_timeout(&config);
+        write_record(SelfRecord {
+            pid_file: pid_file.clone(),
+            unit: "queen".to_owned(),
+            listen: Some(addr),
+            stop_timeout,
+        })
+        .await;
     }
     notify::ready();
     tracing::info!(url, version = env!("CARGO_PKG_VERSION"), restarts, "queen is ready");
@@ -220,7 +248,22 @@ async fn live_after(setup: Setup, predecessor: &mut Option<Predecessor>) -> Resu
     holdings.close().await;
     tracing::info!("queen ends");
     let ended = ended.unwrap_or_else(|panic| Err(std::io::Error::other(panic)));
-    ended.map(drop).map_err(|source| QueenError::Serve { source })
+    ended.map(drop).map_err(|source| QueenError::Serve { source })?;
+    if let Some(Err(error)) = pid_file.map(|pid_file| SelfRecord::remove(&pid_file)) {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the PID file is left behind");
+    }
+    Ok(())
+}
+
+/// Where nobody of ours started her, she writes herself down: keeper looks there.
+async fn write_record(record: SelfRecord) {
+    match tokio::task::spawn_blocking(move || record.write()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "keeper does not know that this queen runs");
+        }
+        Err(error) => tracing::warn!(%error, "keeper does not know that this queen runs"),
+    }
 }
 
 /// What the server is made of.
@@ -316,8 +359,13 @@ fn body_bytes_max(config: &Config) -> usize {
     usize::try_from(config.queen.max_body.as_u64()).unwrap_or(usize::MAX)
 }
 
-async fn supervisor(config: &Config, dirs: &Dirs, addr: SocketAddr) -> Result<Option<Supervisor>, QueenError> {
-    if !hives::is_ours(config, addr.port()) {
+async fn supervisor(
+    config: &Config,
+    dirs: &Dirs,
+    addr: SocketAddr,
+    without_hive: bool,
+) -> Result<Option<Supervisor>, QueenError> {
+    if without_hive || !hives::is_ours(config, addr.port()) {
         return Ok(None);
     }
     let supervisor = Supervisor::open(hive_lifecycle::supervisor_config(dirs)).await;

@@ -43,11 +43,32 @@ pub struct Rewished {
 }
 
 enum Message {
-    Heartbeat { hive: String, heartbeat: Box<Heartbeat>, done: oneshot::Sender<Result<(), ApiError>> },
-    Wishes { wishes: Arc<Wishes>, done: oneshot::Sender<Result<Rewished, ApiError>> },
-    Order { order: Order, key: Option<String>, done: oneshot::Sender<Result<Ordered, ApiError>> },
-    Mode { mode: Mode, done: oneshot::Sender<()> },
-    Follow { hive: String, heartbeat: Box<Heartbeat> },
+    Heartbeat {
+        hive: String,
+        heartbeat: Box<Heartbeat>,
+        done: oneshot::Sender<Result<(), ApiError>>,
+    },
+    Wishes {
+        wishes: Arc<Wishes>,
+        done: oneshot::Sender<Result<Rewished, ApiError>>,
+    },
+    Order {
+        order: Order,
+        key: Option<String>,
+        done: oneshot::Sender<Result<Ordered, ApiError>>,
+    },
+    Mode {
+        mode: Mode,
+        done: oneshot::Sender<()>,
+    },
+    Follow {
+        hive: String,
+        heartbeat: Box<Heartbeat>,
+    },
+    /// Only whether there is an answer.
+    Answer {
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// Whether this is the queen, as upgrades have it.
@@ -161,6 +182,17 @@ impl Registry {
         let _ = self.send(Message::Follow { hive, heartbeat: Box::new(heartbeat) }).await;
     }
 
+    /// Returns when the owner has taken this question up: one that hangs never does, and neither does one that is queen no longer.
+    pub async fn answers(&self) {
+        if self.left.is_cancelled() {
+            std::future::pending::<()>().await;
+        }
+        let (done, answered) = oneshot::channel();
+        if self.send(Message::Answer { done }).await.is_ok() {
+            let _ = answered.await;
+        }
+    }
+
     async fn switch(&self, mode: Mode) {
         let (done, switched) = oneshot::channel();
         if self.send(Message::Mode { mode, done }).await.is_ok() {
@@ -214,6 +246,7 @@ impl Owner {
                 self.switch(mode).await;
                 let _ = done.send(());
             }
+            (Message::Answer { done }, _) => _ = done.send(()),
             (Message::Follow { hive, heartbeat }, Mode::Left) => {
                 if self.fleet.heartbeat(now, &hive, *heartbeat).is_ok() {
                     self.publisher.send_replace(Arc::new(self.fleet.view(now)));
@@ -249,7 +282,7 @@ impl Owner {
 
     async fn decide(&mut self, now: Now, message: Message) {
         match message {
-            Message::Mode { .. } | Message::Follow { .. } => {}
+            Message::Mode { .. } | Message::Follow { .. } | Message::Answer { .. } => {}
             Message::Heartbeat { hive, heartbeat, done } => {
                 let taken = self.fleet.heartbeat(now, &hive, *heartbeat);
                 if let Err(error) = &taken {

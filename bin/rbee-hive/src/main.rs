@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use daemon_lifecycle::SupervisorError;
+use daemon_lifecycle::{SelfRecord, SupervisorError};
 use rbee_hive::pool::PoolError;
 use rbee_hive::run::{Hive, Settings};
 use rbee_hive::source::Source;
@@ -160,10 +160,30 @@ fn start(args: &RunArgs) -> anyhow::Result<Option<Replacement>> {
 
 async fn serve(settings: Settings) -> anyhow::Result<Option<Replacement>> {
     let shutdown = Shutdown::on_signals()?;
+    let (name, pid_file) = (settings.config.hive.name.clone(), settings.dirs.hive_pid_file(&settings.config.hive.name));
     let hive = Hive::start(settings).await?;
+    let (listen, stop_timeout) = (Some(hive.address()), hive.stop_timeout());
+    write_record(SelfRecord { pid_file: pid_file.clone(), unit: name, listen, stop_timeout }).await;
     tracing::info!(url = hive.url(), "ready");
     notify::ready();
-    hive.keep(&shutdown).await
+    let replacement = hive.keep(&shutdown).await?;
+    if replacement.is_none()
+        && let Err(error) = SelfRecord::remove(&pid_file)
+    {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the PID file is left behind");
+    }
+    Ok(replacement)
+}
+
+/// Where nobody of ours started it, it writes itself down: keeper looks there.
+async fn write_record(record: SelfRecord) {
+    match tokio::task::spawn_blocking(move || record.write()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "keeper does not know that this hive runs");
+        }
+        Err(error) => tracing::warn!(%error, "keeper does not know that this hive runs"),
+    }
 }
 
 /// A mistake on the command line that clap cannot see.

@@ -23,6 +23,7 @@ use rbee_runtime::dirs::Dirs;
 use rbee_runtime::http::{AllowedHosts, Drained, serve};
 use rbee_runtime::shutdown::Shutdown;
 use rbee_runtime::token::Token;
+use rbee_runtime::watchdog::watched;
 use rbee_runtime::{listen, notify};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
@@ -63,6 +64,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Hive {
     url: String,
+    address: SocketAddr,
     pool: Pool,
     api: Arc<Api>,
     line: Option<Line>,
@@ -165,6 +167,7 @@ impl Hive {
         let server = tokio::spawn(async move { serve(listener, router, &of_server, drain_timeout).await });
         Ok(Self {
             url,
+            address,
             pool,
             api,
             line,
@@ -185,11 +188,33 @@ impl Hive {
         &self.url
     }
 
-    /// Keeps the workers until `shutdown` or a request over the API ends it, or another program is to take its place.
+    /// Where its API listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How long a deliberate end may take.
+    #[must_use]
+    pub fn stop_timeout(&self) -> Duration {
+        self.pool.stop_timeout_max() + self.drain_timeout + Duration::from_secs(5)
+    }
+
+    /// Keeps the workers until `shutdown` or a request over the API ends it, or another program is to take its place. A service
+    /// manager hears that it works, if it wants to.
     ///
     /// # Errors
     /// When the workers cannot be stopped or left, or the server dies.
-    pub async fn keep(mut self, shutdown: &Shutdown) -> anyhow::Result<Option<Replacement>> {
+    pub async fn keep(self, shutdown: &Shutdown) -> anyhow::Result<Option<Replacement>> {
+        let pool = self.pool.clone();
+        let answers = || {
+            let pool = pool.clone();
+            async move { pool.answers().await }
+        };
+        watched(self.keep_workers(shutdown), answers).await
+    }
+
+    async fn keep_workers(mut self, shutdown: &Shutdown) -> anyhow::Result<Option<Replacement>> {
         let mut broken = None;
         let mut hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
         let api = Arc::clone(&self.api);
@@ -244,8 +269,7 @@ impl Hive {
 
     /// How long our end may take: the slowest worker, requests in flight, and some for ourselves.
     fn patience_us(&self) -> u32 {
-        let whole = self.pool.stop_timeout_max() + self.drain_timeout + Duration::from_secs(5);
-        u32::try_from(whole.as_micros()).unwrap_or(u32::MAX)
+        u32::try_from(self.stop_timeout().as_micros()).unwrap_or(u32::MAX)
     }
 }
 

@@ -5,36 +5,31 @@
 
 use std::future::Future;
 
-use tokio::time::MissedTickBehavior;
-
 use crate::notify;
 
 /// Does the work, and tells a service manager that asked for it (`WATCHDOG_USEC`) that it goes on, each time `answers` has.
-pub async fn watched<T>(work: impl Future<Output = T>, answers: impl AsyncFn()) -> T {
+pub async fn watched<T, A: Future<Output = ()>>(work: impl Future<Output = T>, answers: impl Fn() -> A) -> T {
     // Pings come twice in the time the service manager grants.
     match sd_notify::watchdog_enabled().map(|granted| granted / 2) {
-        Some(interval) if !interval.is_zero() => {
-            let mut ticks = tokio::time::interval(interval);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            pinging(work, async || _ = ticks.tick().await, answers, notify::watchdog).await
-        }
+        Some(rest) if !rest.is_zero() => pinging(work, || tokio::time::sleep(rest), answers, notify::watchdog).await,
         _ => work.await,
     }
 }
 
-async fn pinging<T>(
+async fn pinging<T, R: Future<Output = ()>, A: Future<Output = ()>>(
     work: impl Future<Output = T>,
-    mut tick: impl AsyncFnMut(),
-    answers: impl AsyncFn(),
+    rest: impl Fn() -> R,
+    answers: impl Fn() -> A,
     ping: impl Fn(),
 ) -> T {
     let pings = async {
         loop {
-            tick().await;
+            rest().await;
             answers().await;
             ping();
         }
     };
+    // In one task: while the work holds the thread, nothing is said.
     tokio::select! {
         biased;
         done = work => done,
@@ -49,35 +44,38 @@ mod tests {
 
     use super::*;
 
-    /// How often it pings in five ticks.
-    async fn pings(answers: impl AsyncFn()) -> u32 {
-        let (count, mut left) = (AtomicU32::new(0), 5_u32);
-        let tick = async || match left.checked_sub(1) {
-            Some(less) => left = less,
-            None => pending().await,
-        };
+    /// How often it pings while the work goes on for five of its rests; `hangs_after` so many answers there are none.
+    async fn pings(hangs_after: u32) -> u32 {
+        let (count, rests, asked) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
+        let up_to = |counter: &AtomicU32, bound| counter.fetch_add(1, Ordering::Relaxed) < bound;
         let work = async {
             for _ in 0..20 {
                 tokio::task::yield_now().await;
             }
         };
-        pinging(work, tick, answers, || _ = count.fetch_add(1, Ordering::Relaxed)).await;
+        let rest = || {
+            let goes_on = up_to(&rests, 5);
+            async move { if goes_on { ready(()).await } else { pending().await } }
+        };
+        let answers = || {
+            let goes_on = up_to(&asked, hangs_after);
+            async move { if goes_on { ready(()).await } else { pending().await } }
+        };
+        pinging(work, rest, answers, || _ = count.fetch_add(1, Ordering::Relaxed)).await;
         count.into_inner()
     }
 
     /// SERV-11
     #[tokio::test]
     async fn it_pings_while_there_are_answers_and_is_silent_without() {
-        assert_eq!(pings(async || ()).await, 5);
-        assert_eq!(pings(pending).await, 0, "the owner hangs");
-        let asked = AtomicU32::new(0);
-        let once = async || if asked.fetch_add(1, Ordering::Relaxed) > 0 { pending().await } else { ready(()).await };
-        assert_eq!(pings(once).await, 1, "it hangs from now on");
+        assert_eq!(pings(u32::MAX).await, 5);
+        assert_eq!(pings(0).await, 0, "the owner hangs");
+        assert_eq!(pings(2).await, 2, "it hangs from then on");
     }
 
     /// SERV-11
     #[tokio::test]
     async fn whoever_did_not_ask_for_pings_gets_the_work_alone() {
-        assert_eq!(watched(ready(7), async || unreachable!("nobody granted a time")).await, 7);
+        assert_eq!(watched(ready(7), || async { unreachable!("nobody granted a time") }).await, 7);
     }
 }

@@ -47,6 +47,7 @@ impl TestQueen {
         let addr = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
         let shutdown = Shutdown::new();
         let setup = Setup {
+            without_hive: false,
             config,
             config_file: None,
             dirs: Dirs::under(home),

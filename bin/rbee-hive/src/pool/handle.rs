@@ -25,6 +25,8 @@ pub(super) enum Command {
     Assign { orders: StoredOrders, reply: oneshot::Sender<Result<(), StateError>> },
     /// Choose ports from here from now on.
     Range(PortRange),
+    /// Only whether there is an answer.
+    Answer { reply: oneshot::Sender<()> },
     /// Tell the supervisor nothing any more: it is being ended.
     Stopping { reply: oneshot::Sender<()> },
 }
@@ -108,6 +110,16 @@ impl Pool {
     pub async fn detach(&self) -> Result<(), SupervisorError> {
         self.tell_no_more().await;
         self.supervisor.detach().await
+    }
+
+    /// Returns when the pool's task and the supervisor's have taken this question up: one that hangs never does.
+    pub async fn answers(&self) {
+        let (reply, answered) = oneshot::channel();
+        if self.commands.send(Command::Answer { reply }).await.is_ok() {
+            // An error means that the task has ended.
+            let _ = answered.await;
+        }
+        self.supervisor.answers().await;
     }
 
     async fn tell_no_more(&self) {

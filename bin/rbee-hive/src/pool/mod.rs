@@ -128,6 +128,7 @@ impl Task {
                 let _ = reply.send(saved);
             }
             Command::Range(range) => self.use_ports(range),
+            Command::Answer { reply } => _ = reply.send(()),
             Command::Stopping { reply } => {
                 self.stopping = true;
                 self.preparations.clear();

@@ -27,6 +27,8 @@ pub(super) enum Request {
     Logs(UnitName, oneshot::Sender<Result<Logs>>),
     Listen(oneshot::Sender<Result<UnitEvents>>),
     Why(UnitName, oneshot::Sender<Result<History>>),
+    /// Only whether there is an answer.
+    Answer(oneshot::Sender<Result<()>>),
     Shutdown(StopMode, oneshot::Sender<Result<()>>),
     Detach(oneshot::Sender<Result<()>>),
 }

@@ -206,6 +206,12 @@ impl Supervisor {
         self.logs_of(unit).await?.follow(lines).await.map_err(|source| self.log_error(unit, source))
     }
 
+    /// Returns when the task that owns all units has taken this question up: one that hangs never does.
+    pub async fn answers(&self) {
+        // One that has ended has nothing to hang on.
+        let _ = self.ask(Request::Answer).await;
+    }
+
     /// Stops every unit, removes every file and closes the supervisor. Returns when nothing is left. A second shutdown with
     /// [`StopMode::Now`] cuts the first one short.
     ///

@@ -226,6 +226,7 @@ impl Owner {
             Request::Why(unit, reply) => {
                 let _ = reply.send(self.why(&unit).ok_or_else(|| unknown(&unit)));
             }
+            Request::Answer(reply) => _ = reply.send(Ok(())),
             Request::Shutdown(mode, reply) => {
                 self.stop_orphans();
                 self.step(Event::StopAll { mode });
