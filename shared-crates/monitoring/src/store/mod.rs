@@ -11,6 +11,7 @@
 
 mod file;
 mod queue;
+mod requests;
 mod samples;
 mod schema;
 #[cfg(test)]
