@@ -215,6 +215,8 @@ fn merge(unit: &UnitStatus, hives: &mut Vec<HiveStatus>) {
 
 fn blank(unit: &UnitStatus) -> HiveStatus {
     HiveStatus {
+        usage: None,
+        history_trouble: None,
         name: unit.name.clone(),
         phase: Phase::Stopped,
         pid: None,

@@ -92,6 +92,7 @@ impl WorkerView {
         let orders = wanted.or(told);
         let is_live = unit.is_some_and(is_live);
         let mut status = WorkerStatus {
+            usage: None,
             name: id.name.clone(),
             replica: id.replica,
             phase: unit.map_or(Phase::Stopped, |unit| phase(unit.phase)),

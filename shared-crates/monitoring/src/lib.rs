@@ -1,8 +1,13 @@
 //! What a tier keeps about its daemons over time: one SQLite file, bounded, written beside the work and never in its way.
 
+mod gpu;
+mod journal;
+mod proc;
 pub mod report;
 mod sample;
 mod store;
 
+pub use journal::{EventParams, Follower, Journal, Listener, NewEvent, answer_events};
+pub use proc::{Rounds, Sampler, Target, Usage};
 pub use sample::{Sample, Spread, Summary};
 pub use store::{Bounds, History, HistoryError, Opened};

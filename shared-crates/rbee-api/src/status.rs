@@ -29,6 +29,12 @@ pub struct QueenStatus {
     pub uptime_s: f64,
     /// Times it was started again after a crash.
     pub restarts: u32,
+    /// What her process uses, as last sampled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<ProcessUsage>,
+    /// What is wrong with her history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_trouble: Option<String>,
 }
 
 /// One machine's pool manager.
@@ -51,6 +57,12 @@ pub struct HiveStatus {
     /// Why it is not running, where it is not.
     #[serde(default)]
     pub reason: Option<String>,
+    /// What its own process uses, as last sampled; its workers are not counted in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<ProcessUsage>,
+    /// What is wrong with its history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_trouble: Option<String>,
     /// Its workers, by name and replica.
     pub workers: Vec<WorkerStatus>,
 }
@@ -80,6 +92,9 @@ pub struct WorkerStatus {
     pub rss_bytes: u64,
     /// Share of one core since the sample before.
     pub cpu_percent: f64,
+    /// What its processes use, as last sampled; absent before the first sample, and where none are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<ProcessUsage>,
     /// What the last health probe said.
     pub health: Option<Health>,
     /// Why it is not running, where it is not.
@@ -108,6 +123,33 @@ pub struct WorkerStatus {
     /// It runs as it was told before: what it needs for its newest orders is not here yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub behind: bool,
+}
+
+/// What a daemon's processes used when they were last sampled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessUsage {
+    /// When.
+    pub at: Timestamp,
+    /// How many processes it has.
+    pub processes: u64,
+    /// Share of one core since the sample before, in percent; may exceed 100.
+    pub cpu_percent: f64,
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// Proportional memory; absent where the system does not tell.
+    pub pss_bytes: Option<u64>,
+    /// Open files; absent where the system does not tell.
+    pub fds: Option<u64>,
+    /// Threads.
+    pub threads: u64,
+    /// Bytes read from disks since it started; absent where the system does not tell.
+    pub read_bytes: Option<u64>,
+    /// Bytes written to disks since it started.
+    pub written_bytes: Option<u64>,
+    /// What its logs take on disk.
+    pub disk_bytes: u64,
+    /// Memory of graphics cards; absent without cards.
+    pub gpu_bytes: Option<u64>,
 }
 
 /// The health body of seed 003.

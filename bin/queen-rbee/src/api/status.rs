@@ -19,6 +19,8 @@ pub(super) async fn status(State(api): State<Api>) -> Json<FleetStatus> {
 pub(super) fn fleet_status(api: &Api) -> FleetStatus {
     let view = api.registry.view();
     let queen = QueenStatus {
+        usage: None,
+        history_trouble: None,
         phase: if api.stopping.is_draining() { Phase::Stopping } else { Phase::Running },
         pid: Some(std::process::id()),
         url: api.about.url.clone(),
@@ -53,6 +55,8 @@ pub(super) fn hive_status(view: &View, name: &str, hive: &HiveView, now: Instant
     };
     let workers = record.map(|record| record.workers.as_slice()).unwrap_or_default();
     HiveStatus {
+        usage: None,
+        history_trouble: None,
         name: name.to_owned(),
         phase: match (alive, stopping) {
             (true, false) if drained => Phase::Draining,
@@ -162,6 +166,7 @@ fn not_reported(assigned: &WorkerAssignment) -> WorkerStatus {
 
 fn blank(id: &ReplicaId, phase: Phase, reason: &str) -> WorkerStatus {
     WorkerStatus {
+        usage: None,
         name: id.name.clone(),
         replica: id.replica,
         phase,

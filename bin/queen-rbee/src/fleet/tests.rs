@@ -98,6 +98,7 @@ pub(crate) fn at(phase: Phase) -> impl Fn(&WorkerAssignment) -> Option<WorkerSta
 
 pub(crate) fn status(assigned: &WorkerAssignment, phase: Phase, incarnation: u64) -> WorkerStatus {
     WorkerStatus {
+        usage: None,
         name: assigned.id.name.clone(),
         replica: assigned.id.replica,
         phase,

@@ -298,6 +298,7 @@ fn heartbeat(state: &HiveState, machine_id: &str, url: &str) -> Heartbeat {
 pub fn worker(assigned: &WorkerAssignment, phase: Phase, port: u16) -> WorkerStatus {
     let running = phase == Phase::Running;
     WorkerStatus {
+        usage: None,
         name: assigned.id.name.clone(),
         replica: assigned.id.replica,
         phase,

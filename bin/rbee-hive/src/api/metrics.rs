@@ -74,6 +74,8 @@ mod tests {
         worker.phase = Phase::Running;
         worker.rss_bytes = 7;
         let hive = HiveStatus {
+            usage: None,
+            history_trouble: None,
             name: "h".into(),
             phase: Phase::Running,
             pid: None,

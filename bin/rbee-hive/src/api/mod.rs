@@ -94,7 +94,7 @@ impl Api {
             let view = view.borrow();
             (view.stopping, view.generation)
         };
-        HiveStatus {
+        HiveStatus { usage: None, history_trouble: None, 
             name: self.name.clone(),
             phase: if stopping { Phase::Stopping } else { Phase::Running },
             pid: Some(std::process::id()),

@@ -153,6 +153,7 @@ pub(super) mod tests {
     pub(crate) fn worker(replica: u32, phase: Phase) -> WorkerStatus {
         let running = phase == Phase::Running;
         WorkerStatus {
+            usage: None,
             name: "smollm2".to_owned(),
             replica,
             phase,
@@ -181,6 +182,8 @@ pub(super) mod tests {
     fn the_tree_is_aligned() {
         let fleet = FleetStatus {
             queen: Some(QueenStatus {
+                usage: None,
+                history_trouble: None,
                 phase: Phase::Running,
                 pid: Some(101),
                 url: "http://127.0.0.1:7833".to_owned(),
@@ -189,6 +192,8 @@ pub(super) mod tests {
                 restarts: 0,
             }),
             hives: vec![HiveStatus {
+                usage: None,
+                history_trouble: None,
                 name: "local".to_owned(),
                 phase: Phase::Running,
                 pid: Some(102),
