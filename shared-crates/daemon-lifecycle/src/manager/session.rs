@@ -156,8 +156,8 @@ impl<'m> Session<'m> {
             Action::WatchHealth { .. } => self.note_ready()?,
             Action::Terminate { .. } => {
                 self.note_stage(Stage::Ending)?;
-                let number = self.manager.stop_signal.number();
-                self.signal(|process| process.signal_group(number))?;
+                let signal = self.manager.stop_signal;
+                self.signal(|process| process.ask_group_to_end(signal))?;
             }
             Action::Kill { .. } => {
                 self.note_stage(Stage::Ending)?;

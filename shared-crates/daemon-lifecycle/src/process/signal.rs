@@ -38,7 +38,7 @@ impl StopSignal {
         (Self::Usr2, "USR2", libc::SIGUSR2),
     ];
 
-    pub(crate) fn number(self) -> i32 {
+    fn number(self) -> i32 {
         Self::ALL.iter().find(|(signal, ..)| *signal == self).map_or(libc::SIGTERM, |(.., number)| *number)
     }
 }
@@ -70,13 +70,19 @@ impl FromStr for StopSignal {
 impl Process {
     /// Sends a signal to the whole process group this process leads, or to itself alone where it leads none (a daemon that forked
     /// twice does not); one that is gone is fine.
-    pub(crate) fn signal_group(&self, number: i32) -> io::Result<()> {
+    pub(super) fn signal_group(&self, number: i32) -> io::Result<()> {
         match send(self, number, libc::PIDFD_SIGNAL_PROCESS_GROUP) {
             // Kernels before 6.9 know no group flag: by number then, while the leader itself still keeps the number from being reused.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.signal_group_by_number(number),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => self.signal(number),
             result => result,
         }
+    }
+
+    /// Asks the whole group to end. A process that is stopped (SIGSTOP) hears that only when it goes on, so it does.
+    pub(crate) fn ask_group_to_end(&self, signal: StopSignal) -> io::Result<()> {
+        self.signal_group(signal.number())?;
+        self.signal_group(libc::SIGCONT)
     }
 
     /// SIGKILL to this process and its group.

@@ -29,7 +29,7 @@ impl Owner {
             Action::AwaitReady { unit, incarnation } => self.await_ready(&unit, incarnation),
             Action::WatchHealth { unit, incarnation } => self.watch_health(&unit, incarnation),
             Action::Terminate { unit, .. } => {
-                self.end(&unit, |process, state| process.signal_group(state.stop_signal.number()))
+                self.end(&unit, |process, state| process.ask_group_to_end(state.stop_signal))
             }
             Action::Kill { unit, .. } => self.end(&unit, |process, _| process.kill_group()),
             Action::Cleanup { unit, .. } => self.clean_up(&unit),

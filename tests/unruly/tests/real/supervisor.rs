@@ -70,6 +70,21 @@ async fn a_unit_is_started_stopped_and_started_again() {
     assert!(matches!(supervisor.start("a.0").await, Err(SupervisorError::Closed)));
 }
 
+/// PROC-33
+#[tokio::test]
+async fn one_that_stands_still_hears_that_it_shall_end() {
+    let scene = Scene::new();
+    let supervisor = open(&scene).await;
+    supervisor.apply(vec![unit("a.0", &[])]).await.unwrap();
+    let pid = started(&supervisor, "a.0").await.pid.unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGSTOP).unwrap();
+    supervisor.stop("a.0", StopMode::Graceful).await.unwrap();
+    supervisor.settled("a.0").await.unwrap();
+    let logs = supervisor.logs("a.0", 1).await.unwrap();
+    assert!(logs[0].ends_with("out stopping"), "it ended in order: {logs:?}");
+    nothing_is_left(&supervisor, &scene).await;
+}
+
 #[tokio::test]
 async fn restart_and_kill_do_what_they_say() {
     let scene = Scene::new();
