@@ -19,7 +19,8 @@ mod support;
 mod timeline;
 mod usage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use rbee_api::Event;
@@ -41,8 +42,11 @@ const CLOCK_JITTER_MS: i64 = 1_000;
 /// Whose records they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tier {
-    /// The orchestrator's.
-    Queen,
+    /// The orchestrator's; she samples the hive of her machine, too.
+    Queen {
+        /// Its name.
+        local_hive: Option<String>,
+    },
     /// Those of the hive with this name.
     Hive(String),
 }
@@ -52,8 +56,16 @@ impl Tier {
     #[must_use]
     pub const fn daemon(&self) -> &'static str {
         match self {
-            Self::Queen => "queen",
+            Self::Queen { .. } => "queen",
             Self::Hive(_) => "hive",
+        }
+    }
+
+    /// On which hive a daemon is that it samples, where that is not itself.
+    fn hive_of(&self, daemon: &str) -> Option<&str> {
+        match self {
+            Self::Queen { local_hive } if daemon == "hive" => local_hive.as_deref(),
+            Self::Queen { .. } | Self::Hive(_) => None,
         }
     }
 }
@@ -73,7 +85,7 @@ pub struct Draft {
     window: Window,
     interval_ms: i64,
     events: Vec<Event>,
-    usages: BTreeMap<(Option<String>, String), Fold>,
+    usages: HashMap<Arc<str>, Fold>,
     own_points: Vec<Point>,
     requests: Vec<RequestRow>,
     silent_ms: BTreeMap<String, i64>,
@@ -91,7 +103,7 @@ impl Draft {
             window: Window { from_ms: to_ms - length_ms, to_ms },
             interval_ms: millis(interval),
             events: Vec::new(),
-            usages: BTreeMap::new(),
+            usages: HashMap::new(),
             own_points: Vec::new(),
             requests: Vec::new(),
             silent_ms: BTreeMap::new(),
@@ -116,21 +128,18 @@ impl Draft {
         self.events.extend(events);
     }
 
-    /// A sample, or an hour of them, of a daemon; `hive`: where that is not the tier's own.
-    pub fn point(&mut self, hive: Option<&str>, daemon: &str, point: &Point) {
-        if hive.is_none() && daemon == self.tier.daemon() {
+    /// A sample, or an hour of them, of a daemon.
+    pub fn point(&mut self, daemon: &Arc<str>, point: &Point) {
+        if **daemon == *self.tier.daemon() {
             self.own_points.push(*point);
         }
-        let (window, period) = (self.window, self.period);
-        // Rows come daemon by daemon: the look-up hardly ever goes deep.
-        let key = (hive.map(str::to_owned), daemon.to_owned());
-        self.usages.entry(key).or_insert_with(|| Fold::new(window, period)).add(point);
-    }
-
-    /// All points of one daemon.
-    pub fn points<'p>(&mut self, hive: Option<&str>, daemon: &str, points: impl IntoIterator<Item = &'p Point>) {
-        for point in points {
-            self.point(hive, daemon, point);
+        match self.usages.get_mut(daemon) {
+            Some(fold) => fold.add(point),
+            None => {
+                let mut fold = Fold::new(self.window, self.period);
+                fold.add(point);
+                self.usages.insert(Arc::clone(daemon), fold);
+            }
         }
     }
 
@@ -161,8 +170,8 @@ impl Draft {
         for event in &self.events {
             by_daemon.entry((event.hive.as_deref(), &event.daemon)).or_default().push(event);
         }
-        for (hive, daemon) in self.usages.keys() {
-            by_daemon.entry((hive.as_deref(), daemon)).or_default();
+        for daemon in self.usages.keys() {
+            by_daemon.entry((self.tier.hive_of(daemon), daemon)).or_default();
         }
         let mut daemons: Vec<DaemonReport> = by_daemon
             .into_iter()
@@ -178,7 +187,7 @@ impl Draft {
             to: moment(self.window.to_ms),
             step_s: self.period.step().as_secs(),
             sources: vec![match &self.tier {
-                Tier::Queen => "queen".to_owned(),
+                Tier::Queen { .. } => "queen".to_owned(),
                 Tier::Hive(name) => name.clone(),
             }],
             missing: Vec::new(),
@@ -201,7 +210,7 @@ impl Draft {
             timeline.silent_since(*silent_ms);
         }
         let availability = timeline.availability(self.window);
-        let usage = self.usages.get(&(hive.map(str::to_owned), daemon.to_owned()));
+        let usage = self.usages.get(daemon).filter(|_| self.tier.hive_of(daemon) == hive);
         let (cpu_percent, memory_bytes) = (usage.and_then(Fold::cpu), usage.and_then(Fold::memory));
         let length_ms = (self.window.to_ms - self.window.from_ms).unsigned_abs();
         if availability.unknown_ms == length_ms && cpu_percent.is_none() && memory_bytes.is_none() {
@@ -216,7 +225,7 @@ impl Draft {
         Some(DaemonReport {
             hive: hive.map(str::to_owned).or(match &self.tier {
                 Tier::Hive(name) => Some(name.clone()),
-                Tier::Queen => None,
+                Tier::Queen { .. } => None,
             }),
             name: daemon.to_owned(),
             availability,

@@ -39,8 +39,9 @@ fn daemons_stand_in_the_order_of_people_and_each_series_is_as_long_as_the_period
     for (id, daemon) in ["w/10", "w/2", "hive", "a/0"].into_iter().enumerate() {
         draft.events([event(id as u64, 10_000, daemon, EventKind::Running)]);
     }
-    draft.points(None, "w/2", &[sample(20_000, 50.0), sample(20_015, 70.0)]);
-    draft.point(None, "only-samples/0", &sample(20_000, 5.0));
+    draft.point(&"w/2".into(), &sample(20_000, 50.0));
+    draft.point(&"w/2".into(), &sample(20_015, 70.0));
+    draft.point(&"only-samples/0".into(), &sample(20_000, 5.0));
     let report = draft.finish();
     let names: Vec<_> = report.daemons.iter().map(|daemon| daemon.name.as_str()).collect();
     assert_eq!(names, ["hive", "a/0", "only-samples/0", "w/2", "w/10"]);
@@ -69,9 +70,9 @@ fn while_a_hive_is_away_its_workers_are_unknown_and_it_is_down() {
         event(7, 10_102, "dies/0", EventKind::Starting),
         event(8, 10_103, "dies/0", EventKind::Running),
     ]);
-    let before: Vec<_> = (0..400).map(|index| sample(4_000 + index * 15, 1.0)).collect();
-    let after: Vec<_> = (0..5_000).map(|index| sample(10_110 + index * 15, 1.0)).collect();
-    draft.points(None, "hive", before.iter().chain(&after));
+    let before = (0..400).map(|index| 4_000 + index * 15);
+    let after = (0..5_000).map(|index| 10_110 + index * 15);
+    before.chain(after).for_each(|at_s| draft.point(&"hive".into(), &sample(at_s, 1.0)));
     let report = draft.finish();
     let times = |name: &str| report.daemons.iter().find(|daemon| daemon.name == name).unwrap().availability;
     // Its last sample was at 4000 + 399 * 15 = 9985.
@@ -102,7 +103,7 @@ fn a_clock_that_jumped_back_is_said() {
 /// REPT-10
 #[test]
 fn queen_knows_of_a_silent_hive_what_it_had_told_and_no_more() {
-    let mut draft = draft(Tier::Queen);
+    let mut draft = draft(Tier::Queen { local_hive: None });
     let told = |event: Event| Event { hive: Some("far".to_owned()), ..event };
     draft.events([
         event(1, 10_000, "queen", EventKind::Running),

@@ -11,6 +11,7 @@
 
 mod file;
 mod queue;
+mod reports;
 mod requests;
 mod samples;
 mod schema;

@@ -18,13 +18,16 @@ fn draft(tier: Tier) -> Draft {
 fn hives_report(name: &str) -> Report {
     let mut draft = draft(Tier::Hive(name.to_owned()));
     draft.events([event(1, 7_000, "hive", EventKind::Running), event(2, 7_000, "w/0", EventKind::Running)]);
-    draft.point(None, "hive", &Point { at_ms: 8_000_000, covers_ms: 0, count: 1, cpu: Some((1.0, 1.0)), memory: None });
+    draft.point(
+        &"hive".into(),
+        &Point { at_ms: 8_000_000, covers_ms: 0, count: 1, cpu: Some((1.0, 1.0)), memory: None },
+    );
     draft.note("a note");
     draft.finish()
 }
 
 fn queens_report() -> Report {
-    let mut draft = draft(Tier::Queen);
+    let mut draft = draft(Tier::Queen { local_hive: None });
     let of = |hive: &str, event: Event| Event { hive: Some(hive.to_owned()), ..event };
     draft.events([
         event(1, 6_000, "queen", EventKind::Running),
