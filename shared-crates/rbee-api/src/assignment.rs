@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::container::ContainerSpec;
 use crate::{ApiError, ErrorCode, ReplicaId, WorkerStatus};
 
 /// Everything one hive shall run.
@@ -138,6 +139,9 @@ pub struct WorkerSpec {
     /// It must say `WATCHDOG=1` at least this often once it is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watchdog_ms: Option<u64>,
+    /// What it may use before somebody is told, or it is restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<ThresholdsSpec>,
 }
 
 impl WorkerSpec {
@@ -145,10 +149,14 @@ impl WorkerSpec {
     /// that is told where (`{state_dir}`).
     #[must_use]
     pub fn keeps_state(&self) -> bool {
-        let Engine::Command { command } = &self.engine else { return true };
+        let own: Vec<&String> = match &self.engine {
+            Engine::Llm { .. } => return true,
+            Engine::Command { command } => command.iter().collect(),
+            Engine::Container(container) => container.texts().collect(),
+        };
         let probe = self.health.as_ref().map(|health| &health.probe);
         let paths = self.working_dir.iter().chain(&self.pid_file).chain(&self.stale_locks);
-        let mut texts = command.iter().chain(self.env.values()).chain(paths).chain(probe).chain([&self.ready]);
+        let mut texts = own.into_iter().chain(self.env.values()).chain(paths).chain(probe).chain([&self.ready]);
         texts.any(|text| text.contains(STATE_DIR))
     }
 
@@ -203,6 +211,25 @@ impl LimitsSpec {
     }
 }
 
+/// What a worker's processes may use, as samples show it; absent fields are not looked at.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ThresholdsSpec {
+    /// Percent of one core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<u64>,
+    /// Resident memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Open files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fds: Option<u64>,
+    /// How long it must be above without a break.
+    pub for_ms: u64,
+    /// Whether it is restarted then; else it is only told.
+    pub restarts: bool,
+}
+
 /// How a worker's log is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSpec {
@@ -245,12 +272,20 @@ pub enum Engine {
         /// Most that is kept on disk over restarts.
         #[serde(default = "cache_bytes_max")]
         cache_bytes_max: u64,
+        /// The model is never swapped out.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        mlock: bool,
+        /// The model is read into memory of its own, not mapped.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        no_mmap: bool,
     },
     /// Any other command; `{port} {model_path} {name} {replica} {run_dir} {state_dir}` are filled in by the hive.
     Command {
         /// The program and its arguments.
         command: Vec<String>,
     },
+    /// A container, by the engine of the hive's machine.
+    Container(Box<ContainerSpec>),
 }
 
 /// The health probe of a worker.
@@ -365,7 +400,15 @@ mod tests {
         let mut by_env = command(&["x"]);
         by_env.env.insert("CACHE".into(), "{state_dir}".into());
         assert!(by_env.keeps_state());
-        let engine = Engine::Llm { slots: 1, context: 16, threads: None, deterministic: false, cache_bytes_max: 0 };
+        let engine = Engine::Llm {
+            slots: 1,
+            context: 16,
+            threads: None,
+            deterministic: false,
+            cache_bytes_max: 0,
+            mlock: false,
+            no_mmap: false,
+        };
         assert!(WorkerSpec { engine, ..command(&["x"]) }.keeps_state());
     }
 

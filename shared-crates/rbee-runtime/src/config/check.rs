@@ -5,13 +5,13 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use rbee_api::ids::is_valid_name;
 
-use super::dependencies;
 use super::document::Document;
 use super::limits;
 use super::monitor;
 use super::problem::did_you_mean;
 use super::schema::{Config, WorkerConfig};
 use super::values::{Probe, Ready, StopSignal};
+use super::{container, dependencies};
 
 /// Most replicas of one worker; each is a process.
 pub const REPLICAS_MAX: u32 = 256;
@@ -55,6 +55,7 @@ fn check_daemons(config: &Config, document: &mut Document<'_>) {
         ("queen.body_timeout", queen.body_timeout),
         ("queen.idle_timeout", queen.idle_timeout),
         ("hive.drain_timeout", hive.drain_timeout),
+        ("hive.docker_timeout", hive.docker_timeout),
     ] {
         not_zero(document, key, value);
     }
@@ -77,6 +78,10 @@ fn check_daemons(config: &Config, document: &mut Document<'_>) {
     }
     if hive.starts_max == Some(0) {
         document.problem("hive.starts_max", "`hive.starts_max` must not be 0: nothing could start", None);
+    }
+    if let Some(docker) = hive.docker.as_ref().filter(|docker| !docker.starts_with("unix:///")) {
+        let hint = Some("write it like `unix:///var/run/docker.sock`".to_owned());
+        document.problem("hive.docker", format!("`{docker}` is no unix socket of a container engine"), hint);
     }
     if let Some(url) = &hive.queen {
         let sound = url.parse::<http::Uri>().is_ok_and(|uri| {
@@ -116,8 +121,9 @@ fn check_keys(config: &Config, document: &mut Document<'_>) {
 
 fn check_worker(config: &Config, name: &str, worker: &WorkerConfig, key: &str, document: &mut Document<'_>) {
     match (&worker.model, &worker.command) {
-        (None, None) => {
-            let hint = Some("give it `model` (our engine) or `command` (any program)".to_owned());
+        (None, None) if worker.container.is_none() => {
+            let hint =
+                Some("give it `model` (our engine), `command` (any program) or `container` (any image)".to_owned());
             document.problem(key, format!("worker `{name}` has nothing to run"), hint);
         }
         (_, Some(command)) if command.first().is_none_or(|program| program.trim().is_empty()) => {
@@ -141,12 +147,14 @@ fn check_worker(config: &Config, name: &str, worker: &WorkerConfig, key: &str, d
             Some(hint),
         );
     }
-    let command = worker.command.iter().flatten();
-    for placeholder in command.flat_map(|argument| placeholders(argument)) {
+    let command = worker.command.iter().flatten().map(|word| ("command", word));
+    let container = worker.container.as_ref().and_then(|container| container.args.as_ref());
+    let words = command.chain(container.into_iter().flatten().map(|word| ("container.args", word)));
+    for (field, placeholder) in words.flat_map(|(field, word)| placeholders(word).map(move |found| (field, found))) {
         if placeholder == "model_path" && worker.model.is_none() {
             let hint = Some("give it `model`".to_owned());
             document.problem(
-                &format!("{key}.command"),
+                &format!("{key}.{field}"),
                 format!("worker `{name}` uses {{model_path}} but has no model"),
                 hint,
             );
@@ -155,15 +163,16 @@ fn check_worker(config: &Config, name: &str, worker: &WorkerConfig, key: &str, d
         {
             // Braces are common in arguments (JSON, formats): only what looks like a slip is refused.
             document.problem(
-                &format!("{key}.command"),
-                format!("unknown placeholder {{{placeholder}}} in the command of worker `{name}`"),
+                &format!("{key}.{field}"),
+                format!("unknown placeholder {{{placeholder}}} in `{field}` of worker `{name}`"),
                 Some(hint),
             );
         }
     }
     check_process(name, worker, key, document);
+    container::check(name, worker, key, document);
     let by_unix = |ready: &Ready| matches!(ready, Ready::Probe(Probe::Unix { .. } | Probe::HttpUnix { .. }));
-    if worker.command.is_none() && worker.ready.as_ref().is_some_and(by_unix) {
+    if worker.is_engine() && worker.ready.as_ref().is_some_and(by_unix) {
         document.problem(&format!("{key}.ready"), "our engine listens on no unix socket", None);
     }
 }
@@ -186,7 +195,7 @@ fn check_process(name: &str, worker: &WorkerConfig, key: &str, document: &mut Do
     }
     let own =
         [("forking", worker.forking), ("listen", worker.listen.is_some()), ("watchdog", worker.watchdog.is_some())];
-    if worker.command.is_none() {
+    if worker.is_engine() {
         for (field, _) in own.into_iter().filter(|(_, set)| *set) {
             document.problem(
                 &at(field),
@@ -259,6 +268,9 @@ fn check_bounds(worker: &WorkerConfig, key: &str, document: &mut Document<'_>) {
     not_zero(document, &at("restart.reset_after"), restart.reset_after);
     ordered(document, &at("restart"), ("backoff_min", restart.backoff_min), ("backoff_max", restart.backoff_max));
     limits::check(&worker.limits, &at("limits"), document);
+    if let Some(thresholds) = &worker.thresholds {
+        monitor::check_thresholds(thresholds, &at("thresholds"), document);
+    }
     not_zero(document, &at("log.max_age"), worker.log.max_age);
     if worker.log.max_size.as_u64() == 0 {
         document.problem(&at("log.max_size"), format!("`{}` must not be 0", at("log.max_size")), None);

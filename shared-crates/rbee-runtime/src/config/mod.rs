@@ -7,6 +7,7 @@
 
 mod changed;
 mod check;
+mod container;
 mod dependencies;
 mod document;
 mod in_force;
@@ -21,9 +22,10 @@ mod values;
 
 pub use changed::changed_keys;
 pub use check::REPLICAS_MAX;
+pub use container::{ContainerConfig, DOCKER_HOST_DEFAULT};
 pub use in_force::NotInForce;
 pub use model_store::{ModelSource, Sha256Digest};
-pub use monitor::MonitorConfig;
+pub use monitor::{MonitorConfig, ThresholdAction, ThresholdsConfig};
 pub use problem::{ConfigError, Problem};
 pub use queen::{KeyConfig, QueenConfig};
 pub use schema::{

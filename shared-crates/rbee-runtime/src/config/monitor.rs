@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use rbee_api::assignment::ThresholdsSpec;
 use serde::{Deserialize, Serialize};
 
 use super::document::Document;
@@ -48,6 +49,66 @@ impl Default for MonitorConfig {
             max_size: ByteSize::mib(64),
             events_max: 20_000,
         }
+    }
+}
+
+/// `thresholds = { … }`: what a worker may use before somebody is told, or it is restarted; absent keys are not looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ThresholdsConfig {
+    /// Percent of one core, of all its processes together; 250 is two and a half cores.
+    pub cpu_percent: Option<u64>,
+    /// Resident memory of all its processes.
+    pub memory: Option<ByteSize>,
+    /// Open files of all its processes.
+    pub fds: Option<u64>,
+    /// How long it must be above in every sample. Default 1 min.
+    #[serde(rename = "for", with = "duration")]
+    pub lasting: Duration,
+    /// What is done then. Default `warn`.
+    pub action: ThresholdAction,
+}
+
+impl Default for ThresholdsConfig {
+    fn default() -> Self {
+        let (cpu_percent, memory, fds) = (None, None, None);
+        Self { cpu_percent, memory, fds, lasting: Duration::from_secs(60), action: ThresholdAction::Warn }
+    }
+}
+
+/// What is done about a worker above a threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ThresholdAction {
+    /// It is told, as a `threshold` event.
+    Warn,
+    /// It is told, and the worker is restarted.
+    Restart,
+}
+
+impl ThresholdsConfig {
+    pub(super) fn to_spec(&self) -> ThresholdsSpec {
+        ThresholdsSpec {
+            cpu_percent: self.cpu_percent,
+            memory_bytes: self.memory.map(|size| size.as_u64()),
+            fds: self.fds,
+            for_ms: u64::try_from(self.lasting.as_millis()).unwrap_or(u64::MAX),
+            restarts: self.action == ThresholdAction::Restart,
+        }
+    }
+}
+
+/// Records what makes no sense in the thresholds of the worker at `key`.
+pub(super) fn check_thresholds(thresholds: &ThresholdsConfig, key: &str, document: &mut Document<'_>) {
+    let ThresholdsConfig { cpu_percent, memory, fds, .. } = thresholds;
+    let numbers = [("cpu_percent", *cpu_percent), ("memory", memory.map(|size| size.as_u64())), ("fds", *fds)];
+    if numbers.iter().all(|(_, number)| number.is_none()) {
+        let hint = Some("give it `cpu_percent`, `memory` or `fds`".to_owned());
+        document.problem(key, format!("`{key}` looks at nothing"), hint);
+    }
+    for (field, _) in numbers.into_iter().filter(|(_, number)| *number == Some(0)) {
+        let key = format!("{key}.{field}");
+        document.problem(&key, format!("`{key}` must not be 0: it would always be above"), None);
     }
 }
 
@@ -104,5 +165,34 @@ mod tests {
             let found = problems(&format!("[monitor]\n{text}\n"));
             assert!(found.len() == 1 && found[0].contains(expected), "{text}: {found:?}");
         }
+    }
+
+    fn worker(thresholds: &str) -> String {
+        format!("[worker.w]\ncommand = [\"x\"]\nthresholds = {{ {thresholds} }}\n")
+    }
+
+    /// MONI-10
+    #[test]
+    fn thresholds_say_what_they_look_at_and_are_told_in_full() {
+        for (text, expected) in [
+            ("", "looks at nothing"),
+            ("for = \"1m\", action = \"restart\"", "looks at nothing"),
+            ("fds = 0", "must not be 0"),
+            ("memory = \"1GiB\", action = \"kill\"", "kill"),
+            ("cpu = 5", "cpu"),
+        ] {
+            let found = problems(&worker(text));
+            assert!(found.len() == 1 && found[0].contains(expected), "{text}: {found:?}");
+        }
+        let text = worker("cpu_percent = 90, memory = \"1MiB\", fds = 7, for = \"2s\", action = \"restart\"");
+        let config = Config::parse(&text, Path::new("rbee.toml")).unwrap();
+        let (cpu_percent, memory_bytes, fds) = (Some(90), Some(1 << 20), Some(7));
+        let expected = ThresholdsSpec { cpu_percent, memory_bytes, fds, for_ms: 2000, restarts: true };
+        assert_eq!(config.worker["w"].to_spec().thresholds, Some(expected));
+        assert!(config.not_in_force().is_empty());
+        // Without samples nobody looks.
+        let config = Config::parse(&format!("[monitor]\nenabled = false\n{text}"), Path::new("rbee.toml")).unwrap();
+        let keys: Vec<String> = config.not_in_force().into_iter().map(|found| found.key).collect();
+        assert_eq!(keys, ["worker.w.thresholds"]);
     }
 }

@@ -9,7 +9,8 @@ use bytesize::ByteSize;
 use model_store::{ModelSource, Sha256Digest};
 use serde::{Deserialize, Serialize};
 
-use super::monitor::MonitorConfig;
+use super::container::ContainerConfig;
+use super::monitor::{MonitorConfig, ThresholdsConfig};
 use super::queen::QueenConfig;
 use super::values::{PortRange, Probe, Ready, StopSignal, duration, optional_duration};
 
@@ -92,6 +93,12 @@ pub struct HiveConfig {
     /// Workers that may be on their way up at once, so that twenty model loads do not begin in the same second.
     /// Absent: twice the cores, at least 4. A worker that is `started` as soon as it is spawned holds no place.
     pub starts_max: Option<u32>,
+    /// Where the container engine listens: `unix:///PATH`. `DOCKER_HOST` of the hive's environment comes first; absent:
+    /// `unix:///var/run/docker.sock`.
+    pub docker: Option<String>,
+    /// How long a container engine that does not answer is waited for. Default 10 s.
+    #[serde(with = "duration")]
+    pub docker_timeout: Duration,
     /// Replicas that it takes at most, all workers together. Default 16384.
     pub workers_max: u32,
 }
@@ -109,6 +116,8 @@ impl Default for HiveConfig {
             max_body: ByteSize::mib(1),
             drain_timeout: Duration::from_secs(30),
             starts_max: None,
+            docker: None,
+            docker_timeout: Duration::from_secs(10),
             workers_max: 16_384,
         }
     }
@@ -132,6 +141,9 @@ pub struct WorkerConfig {
     pub model: Option<String>,
     /// Program and arguments; `{port} {model_path} {name} {replica} {run_dir} {state_dir}` are filled in. Absent: our engine.
     pub command: Option<Vec<String>>,
+    /// What is run in a container instead. Keys of the worker go for it too: `env`, `limits`, `stop_signal`, `ready`, `health`;
+    /// an `exec:` probe is run inside, and `working_dir` is a folder of the container.
+    pub container: Option<ContainerConfig>,
     /// How many of it. Default 1.
     pub replicas: u32,
     /// Our engine: requests served at the same time. Default 4.
@@ -146,6 +158,10 @@ pub struct WorkerConfig {
     pub idle_ttl: Option<Duration>,
     /// Our engine: the same tokens alone, in a batch and after a resume; slower prefill.
     pub deterministic: bool,
+    /// Our engine: the model is never swapped out; it needs a limit for locked memory of its size. Default false.
+    pub mlock: bool,
+    /// Our engine: the model's file is mapped, and shared by all replicas; `false` reads it into memory of each. Default true.
+    pub mmap: bool,
     /// Our engine: most of what each replica made of recent conversations that is kept on disk over its restarts, whole
     /// MiB; `0B` keeps nothing. Default 512 MiB.
     pub cache_max: ByteSize,
@@ -191,6 +207,8 @@ pub struct WorkerConfig {
     pub restart: RestartConfig,
     /// What it may use.
     pub limits: LimitsConfig,
+    /// What it may use before somebody is told, or it is restarted. Absent: nothing is looked at.
+    pub thresholds: Option<ThresholdsConfig>,
     /// How its log is kept.
     pub log: LogConfig,
 }
@@ -200,12 +218,15 @@ impl Default for WorkerConfig {
         Self {
             model: None,
             command: None,
+            container: None,
             replicas: 1,
             slots: 4,
             context: 2048,
             threads: None,
             idle_ttl: None,
             deterministic: false,
+            mlock: false,
+            mmap: true,
             cache_max: ByteSize::mib(512),
             env: BTreeMap::new(),
             working_dir: None,
@@ -225,6 +246,7 @@ impl Default for WorkerConfig {
             stale_locks: Vec::new(),
             restart: RestartConfig::default(),
             limits: LimitsConfig::default(),
+            thresholds: None,
             log: LogConfig::default(),
         }
     }

@@ -154,7 +154,7 @@ command = []
         "unknown key `polcy` at rbee.toml:14; did you mean `policy`?",
         "`backoff_min` of `worker.a.restart` is above `backoff_max`",
         "bad value of `worker.a.health.interval`: `soon` is no duration such as `30s`",
-        "worker `b` has nothing to run at rbee.toml:16; give it `model` (our engine) or `command` (any program)",
+        "worker `b` has nothing to run at rbee.toml:16; give it `model` (our engine), `command` (any program) or `container` (any image)",
         "`c d` cannot name a worker at rbee.toml:17",
         "the command of worker `c d` names no program at rbee.toml:18",
     ];

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rbee_api::ModelSpec;
 use rbee_api::assignment::{Engine, HealthSpec, LimitsSpec, LogSpec, RestartSpec, WorkerSpec};
 
+use super::monitor::ThresholdsConfig;
 use super::problem::did_you_mean;
 use super::schema::{Config, HealthConfig, LimitsConfig, LogConfig, Role, WorkerConfig};
 use super::values::{Probe, Ready};
@@ -115,26 +116,30 @@ impl WorkerConfig {
     /// Whether it is our own engine.
     #[must_use]
     pub fn is_engine(&self) -> bool {
-        self.command.is_none()
+        self.command.is_none() && self.container.is_none()
     }
 
     /// The worker with its defaults filled in, as it is told to a hive.
     #[must_use]
     pub fn to_spec(&self) -> WorkerSpec {
-        let engine = match &self.command {
-            Some(command) => Engine::Command { command: command.clone() },
-            None => Engine::Llm {
+        let engine = match (&self.command, &self.container) {
+            (_, Some(container)) => Engine::Container(Box::new(container.to_spec())),
+            (Some(command), None) => Engine::Command { command: command.clone() },
+            (None, None) => Engine::Llm {
                 slots: self.slots,
                 context: self.context,
                 threads: self.threads,
                 deterministic: self.deterministic,
                 cache_bytes_max: self.cache_max.as_u64(),
+                mlock: self.mlock,
+                no_mmap: !self.mmap,
             },
         };
         let default_start_timeout = if self.is_engine() { ENGINE_START_TIMEOUT } else { COMMAND_START_TIMEOUT };
+        let own_env = self.container.iter().flat_map(|container| &container.env);
         WorkerSpec {
             engine,
-            env: self.env.clone(),
+            env: self.env.iter().chain(own_env).map(|(name, value)| (name.clone(), value.clone())).collect(),
             working_dir: self.working_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
             pid_file: self.pid_file.as_ref().map(|file| file.to_string_lossy().into_owned()),
             start_timeout_ms: millis(self.start_timeout.unwrap_or(default_start_timeout)),
@@ -163,12 +168,19 @@ impl WorkerConfig {
             forking: self.forking,
             listen: self.listen.clone(),
             watchdog_ms: self.watchdog.map(millis),
+            thresholds: self.thresholds.as_ref().map(ThresholdsConfig::to_spec),
         }
     }
 
     fn ready_or_default(&self) -> Ready {
+        let own_env =
+            |env: &std::collections::BTreeMap<String, String>| env.values().any(|text| text.contains("{port}"));
         match (&self.ready, &self.command) {
             (Some(ready), _) => ready.clone(),
+            (None, _) if let Some(container) = &self.container => {
+                let has_port = self.model.is_some() || container.has_port() || own_env(&self.env);
+                if has_port { Ready::Probe(Probe::Tcp) } else { Ready::Started }
+            }
             (None, None) => Ready::Notify,
             (None, Some(command)) if command.iter().any(|word| word.contains("{port}")) => Ready::Probe(Probe::Tcp),
             (None, Some(_)) => Ready::Started,

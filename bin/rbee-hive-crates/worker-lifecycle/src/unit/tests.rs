@@ -54,7 +54,15 @@ fn command(words: &[&str]) -> Engine {
 }
 
 fn engine(threads: Option<u32>) -> Engine {
-    Engine::Llm { slots: 4, context: 512, threads, deterministic: true, cache_bytes_max: 9 << 20 }
+    Engine::Llm {
+        slots: 4,
+        context: 512,
+        threads,
+        deterministic: true,
+        cache_bytes_max: 9 << 20,
+        mlock: true,
+        no_mmap: true,
+    }
 }
 
 fn machine(folder: &Path) -> Machine {
@@ -84,7 +92,8 @@ fn our_engine_inherits_its_socket_and_gets_the_token() {
     assert_eq!(
         unit.launch.args.join(" "),
         "--model-path /models/m.gguf --model-name m --listen 10.0.0.1:7855 --slots 4 --context 512 --threads 7 \
-         --state-dir /state/w/w.1 --state-mib 9 --drain-timeout 1500ms --deterministic"
+         --state-dir /state/w/w.1 --state-mib 9 --drain-timeout 1500ms --deterministic \
+         --mlock --no-mmap"
     );
     assert_eq!(unit.launch.env["RBEE_TOKEN"], "secret");
     assert_eq!(unit.listen, Some("10.0.0.1:7855".parse().unwrap()));
