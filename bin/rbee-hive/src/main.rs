@@ -146,6 +146,7 @@ fn start(args: &RunArgs) -> anyhow::Result<Option<Replacement>> {
         path: std::env::var_os("PATH"),
         relaunch: Some(relaunch),
         handover: env.handover,
+        docker_host: env.docker_host,
     };
     // One thread is enough to decide, and each further one costs memory; what blocks has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rbee_api::{Assignment, ControlClient, ShutdownRequest};
 use rbee_runtime::binaries;
-use rbee_runtime::config::Config;
+use rbee_runtime::config::{Config, DOCKER_HOST_DEFAULT};
 use rbee_runtime::dirs::Dirs;
 use rbee_runtime::http::{AllowedHosts, Drained, serve};
 use rbee_runtime::shutdown::Shutdown;
@@ -29,7 +29,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
-use worker_lifecycle::{Machine, Programs};
+use worker_lifecycle::{ContainerEngine, Machine, Programs};
 
 use crate::api::{Api, Owner, router};
 use crate::link::{Identity, Link};
@@ -58,6 +58,8 @@ pub struct Settings {
     pub relaunch: Option<Relaunch>,
     /// What the environment says of the upgrade that made us.
     pub handover: Option<String>,
+    /// Where the environment says that the container engine listens.
+    pub docker_host: Option<String>,
 }
 
 /// A hive that serves.
@@ -87,7 +89,7 @@ impl Hive {
     /// When another hive runs here, the port is taken, or a file cannot be used.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
         let started = Instant::now();
-        let Settings { config, source, dirs, token, path, relaunch, handover } = settings;
+        let Settings { config, source, dirs, token, path, relaunch, handover, docker_host } = settings;
         let (upgrades, wishes_to_upgrade) = Upgrades::new(handover.as_deref());
         let hive = &config.hive;
         let sampler = Sampler::new().context("cannot look at processes")?;
@@ -101,6 +103,13 @@ impl Hive {
             token: Some(token.expose().to_owned()),
             cores: sampler.cores(),
             home: std::env::home_dir(),
+            containers: ContainerEngine {
+                // As everywhere: the environment, then the file, then the default.
+                host: docker_host.or_else(|| hive.docker.clone()).unwrap_or_else(|| DOCKER_HOST_DEFAULT.to_owned()),
+                timeout: hive.docker_timeout,
+                shim: binaries::own_program().context("cannot tell which program this is")?,
+                owner: std::path::absolute(dirs.workers_run_dir()).context("no working folder")?,
+            },
         };
         // First of all, since it holds the lock: whoever is second must not touch anything.
         let pool = Pool::open(PoolConfig {

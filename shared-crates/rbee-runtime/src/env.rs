@@ -26,10 +26,14 @@ pub struct Env {
     pub xdg_data_home: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
     pub xdg_runtime_dir: Option<PathBuf>,
+    /// `TERM`: the kind of terminal.
+    pub term: Option<String>,
     /// `NO_COLOR` is set and not empty.
     pub no_color: bool,
     /// `RUST_LOG`: log filter; wins over `-v`.
     pub rust_log: Option<String>,
+    /// `DOCKER_HOST`: where the container engine listens.
+    pub docker_host: Option<String>,
     /// `RBEE_NO_RECOVER` is set and not empty: keeper starts no queen that crashed.
     pub no_recover: bool,
     /// `RBEE_HANDOVER`: what the process says whose place we take; nobody else sets it.
@@ -67,10 +71,12 @@ impl Env {
             xdg_state_home: absolute("XDG_STATE_HOME"),
             xdg_data_home: absolute("XDG_DATA_HOME"),
             xdg_runtime_dir: absolute("XDG_RUNTIME_DIR"),
+            term: text("TERM"),
             no_color: text("NO_COLOR").is_some(),
             rust_log: text("RUST_LOG"),
             no_recover: text("RBEE_NO_RECOVER").is_some(),
             handover: text("RBEE_HANDOVER"),
+            docker_host: text("DOCKER_HOST"),
         }
     }
 }

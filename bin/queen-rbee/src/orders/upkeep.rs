@@ -126,7 +126,7 @@ pub(super) fn finished(pending: &Pending, view: &View, state: &mut DesiredState)
 /// Whether a replica serves requests and would lose them if it were told to end: our own engine finishes them, others may
 /// not.
 pub(super) fn has_to_finish(id: &ReplicaId, wish: &Wish, view: &View) -> bool {
-    let foreign = matches!(wish.spec.engine, Engine::Command { .. }) && wish.model.is_some();
+    let foreign = !matches!(wish.spec.engine, Engine::Llm { .. }) && wish.model.is_some();
     let home = view.desired.placement.get(id).and_then(|home| view.hives.get(home));
     // Nobody carries out an order at a silent hive: then it cuts nothing either.
     let heard = home.is_some_and(|hive| hive.lease == LeaseState::Alive);

@@ -1,7 +1,7 @@
 //! The daemon that a worker is: command line, socket, proof of readiness, health, policy.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use daemon_lifecycle::{
@@ -12,6 +12,7 @@ use rbee_api::{WorkerAssignment, WorkerSpec};
 use rbee_runtime::config;
 use serde::{Deserialize, Serialize};
 
+use crate::container::{self, ContainerEngine};
 use crate::engine::{EngineMissing, Programs, default_threads};
 use crate::template::{self, Unfillable, Values};
 
@@ -38,6 +39,8 @@ pub struct Machine {
     pub cores: u32,
     /// What `~/` stands for.
     pub home: Option<PathBuf>,
+    /// Who runs containers here.
+    pub containers: ContainerEngine,
 }
 
 /// What was chosen for one replica. Kept with it, so that the same command line comes out after a restart.
@@ -67,6 +70,20 @@ pub enum UnitError {
     /// The command has no program.
     #[error("`command` is empty")]
     NoProgram,
+    /// No container engine can be where it is said to be.
+    #[error(
+        "`{host}` is no unix socket of a container engine: set `[hive] docker` (or DOCKER_HOST) to one such as unix:///var/run/docker.sock"
+    )]
+    NoContainerEngine {
+        /// Where it is said to be.
+        host: String,
+    },
+    /// Its container cannot be put into words.
+    #[error("its container cannot be described: {reason}")]
+    Order {
+        /// Why.
+        reason: String,
+    },
     /// A word that means nothing.
     #[error("`{field}` cannot be `{text}`")]
     Malformed {
@@ -81,14 +98,18 @@ impl UnitError {
     /// Whether something is missing that may come, rather than wrong.
     #[must_use]
     pub const fn is_unavailable(&self) -> bool {
-        matches!(self, Self::EngineMissing(_))
+        matches!(self, Self::EngineMissing(_) | Self::NoContainerEngine { .. })
     }
 }
 
 /// Whether the worker needs a port: our engine, whoever takes part in routing, and whatever is given or asked on one.
 #[must_use]
 pub fn wants_port(worker: &WorkerAssignment) -> bool {
-    let Engine::Command { command } = &worker.spec.engine else { return true };
+    let (command, by_container): (&[String], bool) = match &worker.spec.engine {
+        Engine::Llm { .. } => return true,
+        Engine::Command { command } => (command, false),
+        Engine::Container(container) => (&[], container::wants_port(worker, container)),
+    };
     let probe = worker.spec.health.as_ref().map(|health| &health.probe);
     // A socket that the hive opens is what is probed, then.
     let own_socket = worker.spec.listen.is_some();
@@ -96,6 +117,7 @@ pub fn wants_port(worker: &WorkerAssignment) -> bool {
     let asks_port = |probe: &String| (!own_socket && by_port(probe)) || template::wants_port(probe);
     let mut texts = command.iter().chain(worker.spec.env.values()).chain(&worker.spec.listen);
     worker.model.is_some()
+        || by_container
         || texts.any(|text| template::wants_port(text))
         || probe.into_iter().chain([&worker.spec.ready]).any(asks_port)
 }
@@ -118,11 +140,15 @@ pub fn unit_spec(worker: &WorkerAssignment, placement: &Placement, machine: &Mac
     let mut launch = match &spec.engine {
         Engine::Llm { .. } => engine_launch(worker, placement, machine)?,
         Engine::Command { command } => command_launch(command, &values)?,
+        Engine::Container(container) => container::launch(worker, container, placement, &values, machine)?,
     };
-    for (key, value) in &spec.env {
-        launch.env.insert(key.clone(), values.fill(value)?);
+    if !matches!(spec.engine, Engine::Container(_)) {
+        // A container's are inside of it.
+        for (key, value) in &spec.env {
+            launch.env.insert(key.clone(), values.fill(value)?);
+        }
+        launch.working_dir = spec.working_dir.as_deref().map(|dir| path(dir, &values, machine)).transpose()?;
     }
-    launch.working_dir = spec.working_dir.as_deref().map(|dir| path(dir, &values, machine)).transpose()?;
     let mut unit = UnitSpec::new(worker.id.unit_name(), launch);
     unit.listen = match &spec.listen {
         Some(listen) => Some(parse("listen", &values.fill(listen)?)?),
@@ -154,6 +180,9 @@ pub fn unit_spec(worker: &WorkerAssignment, placement: &Placement, machine: &Mac
     if spec.start_timeout_grows {
         unit.policy.start_timeout_ms += placement.model_bytes / LOAD_BYTES_PER_MS;
     }
+    if let Engine::Container(container) = &spec.engine {
+        container::adapt(&mut unit, container, &values, machine)?;
+    }
     Ok(unit)
 }
 
@@ -169,7 +198,8 @@ pub fn state_dir(worker: &WorkerAssignment, machine: &Machine) -> PathBuf {
 }
 
 fn engine_launch(worker: &WorkerAssignment, placement: &Placement, machine: &Machine) -> Result<Launch, UnitError> {
-    let Engine::Llm { slots, context, threads, deterministic, cache_bytes_max } = &worker.spec.engine else {
+    let Engine::Llm { slots, context, threads, deterministic, cache_bytes_max, mlock, no_mmap } = &worker.spec.engine
+    else {
         return Err(UnitError::NoModel);
     };
     let (Some(model), Some(path), Some(port)) = (&worker.model, &placement.model_path, placement.port) else {
@@ -193,9 +223,8 @@ fn engine_launch(worker: &WorkerAssignment, placement: &Placement, machine: &Mac
     let stop_timeout_ms = worker.spec.stop_timeout_ms;
     let drain_timeout_ms = stop_timeout_ms - (stop_timeout_ms / 4).min(KEPT_FOR_SAVING_MS_MAX);
     args.extend(["--drain-timeout".to_owned(), format!("{drain_timeout_ms}ms")]);
-    if *deterministic {
-        args.push("--deterministic".to_owned());
-    }
+    let flags = [("--deterministic", deterministic), ("--mlock", mlock), ("--no-mmap", no_mmap)];
+    args.extend(flags.into_iter().filter(|(_, is_set)| **is_set).map(|(flag, _)| flag.to_owned()));
     let mut launch = Launch::new(machine.programs.engine()?, args);
     launch.env.insert("RBEE_TOKEN".to_owned(), machine.token.clone().unwrap_or_default());
     Ok(launch)

@@ -74,7 +74,17 @@ impl Home {
         let config = source.read()?;
         let token = Token::parse(TOKEN, "test")?;
         let path = Some("/usr/bin:/bin".into());
-        let hive = Hive::start(Settings { config, source, dirs, token, path, relaunch: None, handover: None }).await?;
+        let hive = Hive::start(Settings {
+            config,
+            source,
+            dirs,
+            token,
+            path,
+            relaunch: None,
+            handover: None,
+            docker_host: None,
+        })
+        .await?;
         let client = client(hive.url());
         let shutdown = Shutdown::new();
         let of_task = shutdown.clone();

@@ -39,6 +39,7 @@ fn worker(engine: Engine, model: bool) -> WorkerAssignment {
             forking: false,
             listen: None,
             watchdog_ms: None,
+            thresholds: None,
         }),
         model: model.then(|| ModelSpec { name: "m".into(), source: "file:/m.gguf".into(), sha256: None }),
         desired: Desired::Running,
@@ -74,6 +75,12 @@ fn machine(folder: &Path) -> Machine {
         token: Some("secret".into()),
         cores: 8,
         home: Some("/home/u".into()),
+        containers: ContainerEngine {
+            host: "unix:///d.sock".into(),
+            timeout: Duration::from_secs(10),
+            shim: "/bin/rbee-hive".into(),
+            owner: "/run/workers".into(),
+        },
     }
 }
 
