@@ -1,13 +1,17 @@
 //! What can be asked of keeper, with an example for every verb.
 
+mod news;
+mod worker;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use rbee_api::WorkerRef;
-use rbee_runtime::config::{REPLICAS_MAX, Role};
+use rbee_runtime::config::Role;
 
 use crate::commands::config::answers;
+pub(crate) use news::{EventsArgs, StatusArgs};
+pub(crate) use worker::{WorkerArgs, WorkerCommand};
 
 /// Manages queen, hives and workers of this machine.
 #[derive(Debug, Parser)]
@@ -80,9 +84,15 @@ pub(crate) enum Command {
     },
     /// Show the tree queen → hives → workers
     #[command(
-        after_help = "Examples:\n  rbee-keeper status\n  rbee-keeper status --json | jq '.hives[].workers[].phase'"
+        after_help = "Examples:\n  rbee-keeper status\n  rbee-keeper status --watch\n  rbee-keeper status --json | jq '.hives[].workers[].phase'"
     )]
-    Status,
+    Status(StatusArgs),
+    /// Show what has happened: starts, falls and their causes, drains, leases; with -f go on
+    #[command(
+        after_help = "Examples:\n  rbee-keeper events -f\n  rbee-keeper events --since 1h --kind failed --kind restarting\n  \
+        rbee-keeper events -f --json | jq -r '.daemon'"
+    )]
+    Events(EventsArgs),
     /// This machine's orchestrator
     #[command(subcommand, arg_required_else_help = true)]
     Queen(QueenCommand),
@@ -202,85 +212,6 @@ pub(crate) enum HiveCommand {
         rbee-keeper --hive http://127.0.0.1:7835 hive reload\n  kill -HUP $(pidof rbee-hive)    the same; the result is in its log"
     )]
     Reload,
-}
-
-const NAME_HELP: &str = "NAME is the table's name in the configuration; NAME/2 its replica 2 (counted from 0); \
-    HIVE:NAME/2 where hives differ.";
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum WorkerCommand {
-    /// Show all workers
-    #[command(after_help = "Example:\n  rbee-keeper worker list --json")]
-    List,
-    /// Start a worker; return when it is ready
-    #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker start smollm2"))]
-    Start(WorkerArgs),
-    /// Stop a worker after what it has in flight
-    #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker stop smollm2/1"))]
-    Stop(WorkerArgs),
-    /// Stop and start a worker; return when it is ready again
-    #[command(after_help = format!("{NAME_HELP}\n\nExamples:\n  rbee-keeper worker restart smollm2\n  \
-        rbee-keeper worker restart smollm2 --rolling   one replica after the other, each relieved first: no request fails\n  \
-        rbee-keeper worker restart smollm2 --clean     what it saved (caches) is dropped"))]
-    Restart {
-        #[command(flatten)]
-        worker: WorkerArgs,
-        /// One replica after the other; another one stands in for it, and it finishes what it has first
-        #[arg(long)]
-        rolling: bool,
-        /// Drop what it saved over restarts (caches)
-        #[arg(long)]
-        clean: bool,
-    },
-    /// Give a worker no new work; return when nothing is in flight there. It goes on running
-    #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker drain smollm2/0"))]
-    Drain(WorkerArgs),
-    /// Give a drained worker work again
-    #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker undrain smollm2/0"))]
-    Undrain(WorkerArgs),
-    /// End a worker with SIGKILL; it stays down
-    #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker kill local:smollm2/0"))]
-    Kill(WorkerArgs),
-    /// Try a worker again now that gave up or waits out its back-off
-    #[command(after_help = format!("{NAME_HELP}\n\nExamples:\n  rbee-keeper worker retry smollm2           one try more; the \
-        restarts counted so far stay counted\n  rbee-keeper worker retry smollm2 --force   start afresh: the count begins anew"))]
-    Retry {
-        #[command(flatten)]
-        worker: WorkerArgs,
-        /// Forget the restarts counted so far
-        #[arg(long)]
-        force: bool,
-    },
-    /// Tell why a worker is as it is: its last falls, each with its causes down to the root
-    #[command(after_help = format!("{NAME_HELP}\n\nExamples:\n  rbee-keeper worker why api\n  \
-        rbee-keeper worker why api --json | jq -r '.workers[].falls[].summary'"))]
-    Why(WorkerArgs),
-    /// Show one worker: its limits and how they are kept, what it waits for, its reason
-    #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker status smollm2"))]
-    Status(WorkerArgs),
-    /// Show a worker's log
-    #[command(after_help = format!("{NAME_HELP}\n\nExample:\n  rbee-keeper worker logs smollm2/0 -f"))]
-    Logs {
-        #[command(flatten)]
-        worker: WorkerArgs,
-        #[command(flatten)]
-        log: LogArgs,
-    },
-    /// Set the number of replicas; return when they are ready
-    #[command(after_help = "Example:\n  rbee-keeper worker scale smollm2 3")]
-    Scale {
-        /// The worker
-        name: String,
-        /// How many of it
-        #[arg(allow_negative_numbers = true, value_parser = replicas)]
-        replicas: u32,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct WorkerArgs {
-    /// The worker: NAME, NAME/REPLICA or HIVE:NAME/REPLICA
-    pub(crate) name: WorkerRef,
 }
 
 #[derive(Debug, Args)]
@@ -415,11 +346,6 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
 fn positive(text: &str) -> Result<u32, String> {
     let number = text.parse().ok().filter(|number| *number > 0);
     number.ok_or_else(|| "must be a whole number above 0".to_owned())
-}
-
-fn replicas(text: &str) -> Result<u32, String> {
-    let number = text.parse().ok().filter(|number| *number <= REPLICAS_MAX);
-    number.ok_or_else(|| format!("must be a whole number from 0 to {REPLICAS_MAX}"))
 }
 
 fn temperature(text: &str) -> Result<f64, String> {

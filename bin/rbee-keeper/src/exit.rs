@@ -31,6 +31,11 @@ impl Exit {
     /// `status`: cannot be told, or in between.
     pub(crate) const UNKNOWN: Self = Self(4);
 
+    /// Ended by a signal, as shells tell it.
+    pub(crate) const fn by_signal(number: u8) -> Self {
+        Self(128 + number)
+    }
+
     /// What `status` answers for something in that phase.
     pub(crate) fn of_phase(phase: Phase) -> Self {
         match phase {

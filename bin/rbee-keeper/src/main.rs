@@ -8,10 +8,12 @@ mod commands;
 mod context;
 mod exit;
 mod failure;
+mod feeds;
 mod file_tail;
 mod inference;
 mod recovery;
 mod ui;
+mod view;
 
 use std::process::ExitCode;
 
@@ -29,7 +31,7 @@ fn main() -> ExitCode {
         Err(error) => return refused(&error).into(),
     };
     let env = rbee_runtime::env::Env::read();
-    let ui = Ui::new(&cli.global, env.no_color);
+    let ui = Ui::new(&cli.global, &env);
     let ended = run(cli, env, ui.clone());
     match ended {
         Ok(exit) => exit,

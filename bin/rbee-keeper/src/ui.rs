@@ -6,17 +6,26 @@ use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rbee_runtime::env::Env;
 use serde::Serialize;
 
 use crate::cli::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;
 
+mod events;
+mod harmless;
+mod screen;
 mod table;
 mod tree;
 mod why;
 
+pub(crate) use events::event_line;
+pub(crate) use harmless::harmless;
+pub(crate) use screen::Screen;
 pub(crate) use table::{Align, Cell, Table};
+#[cfg(test)]
+pub(crate) use tree::tests::{hive as sample_hive, queen as sample_queen, worker as sample_worker};
 pub(crate) use tree::{fleet_tree, reasons};
 pub(crate) use why::history;
 
@@ -30,6 +39,8 @@ const ANSWER_BYTES_MAX: u64 = 4096;
 pub(crate) struct Ui {
     json: bool,
     quiet: bool,
+    muted: bool,
+    term: Option<String>,
     verbose: bool,
     color_out: bool,
     color_err: bool,
@@ -65,11 +76,13 @@ impl Tone {
 }
 
 impl Ui {
-    pub(crate) fn new(global: &Global, no_color: bool) -> Self {
-        let color = !global.no_color && !no_color;
+    pub(crate) fn new(global: &Global, env: &Env) -> Self {
+        let color = !global.no_color && !env.no_color;
         Self {
             json: global.json,
             quiet: global.quiet,
+            muted: false,
+            term: env.term.clone(),
             verbose: global.verbose > 0,
             color_out: color && io::stdout().is_terminal(),
             color_err: color && io::stderr().is_terminal(),
@@ -81,9 +94,19 @@ impl Ui {
         Self { json, ..Self::default() }
     }
 
+    /// Says nothing at all: somebody else has the terminal.
+    pub(crate) fn muted(&self) -> Self {
+        Self { muted: true, quiet: true, verbose: false, ..self.clone() }
+    }
+
     /// Whether the answer shall be JSON.
     pub(crate) fn is_json(&self) -> bool {
         self.json
+    }
+
+    /// Whether a view can be shown: there is a terminal, and no JSON is wanted.
+    pub(crate) fn has_screen(&self) -> bool {
+        !self.json && Screen::is_there(self.term.as_deref())
     }
 
     /// Whether stdout shows colours.
@@ -109,6 +132,16 @@ impl Ui {
             Ok(text) => self.line(&text),
             Err(error) => self.warn(&format!("cannot print the answer as JSON: {error}")),
         }
+    }
+
+    /// One JSON document in one line, out at once.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub(crate) fn json_line<T: Serialize>(&self, value: &T) -> io::Result<()> {
+        let mut line = serde_json::to_vec(value)?;
+        line.push(b'\n');
+        self.stream(&line)
     }
 
     /// A line of the answer. A reader that went away ends the output, not with an error.
@@ -182,7 +215,9 @@ impl Ui {
 
     /// Something that may go wrong.
     pub(crate) fn warn(&self, text: &str) {
-        eprintln!("{} {text}", Tone::Warn.paint("warning:", self.color_err));
+        if !self.muted {
+            eprintln!("{} {text}", Tone::Warn.paint("warning:", self.color_err));
+        }
     }
 
     /// A detail for those who asked with `-v`.

@@ -3,6 +3,7 @@
 mod completions;
 pub(crate) mod config;
 mod down;
+mod events;
 mod hive;
 mod infer;
 mod model;
@@ -11,6 +12,7 @@ mod reload;
 pub(crate) mod status;
 mod up;
 mod upgrade;
+mod watch;
 pub(crate) mod worker;
 
 use crate::cli::Command;
@@ -23,7 +25,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
     match command {
         Command::Up { profile } => up::run(context, profile.as_deref()).await,
         Command::Down { now } => down::run(context, now).await,
-        Command::Status => status::run(context).await,
+        Command::Status(args) => status::run(context, &args).await,
+        Command::Events(args) => events::run(context, args).await,
         Command::Queen(command) => queen::run(context, command).await,
         Command::Hive(command) => hive::run(context, command).await,
         Command::Worker(command) => worker::run(context, command).await,

@@ -17,10 +17,13 @@ use rbee_api::{FleetStatus, HiveStatus, Phase, QueenStatus, ReplicaId, WorkerSta
 use rbee_runtime::config::Config;
 use rbee_runtime::dirs::Dirs;
 
+use super::watch;
+use crate::cli::StatusArgs;
 use crate::context::{Context, Target};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::ui::fleet_tree;
+use crate::view;
 
 /// What is known, and the exit code that says how much is well.
 #[derive(Debug)]
@@ -33,8 +36,15 @@ pub(crate) struct Known {
     pub(crate) notes: Vec<String>,
 }
 
-pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Failure> {
     let config = context.config()?.config;
+    if args.watch {
+        return if context.ui.has_screen() {
+            view::run(context, &config, args.every).await
+        } else {
+            watch::run(context, &config, args.every).await
+        };
+    }
     let known = gather(context, &config).await?;
     print(context, &known);
     Ok(known.exit)
@@ -96,7 +106,8 @@ async fn local_queen(context: &Context, config: &Config, url: String) -> Result<
     };
     let (hives, _, hive_notes) = local_hive(context, config).await?;
     notes.extend(hive_notes);
-    let queen = QueenStatus { phase, pid, url, version: None, uptime_s: 0.0, restarts: 0 };
+    let queen =
+        QueenStatus { usage: None, history_trouble: None, phase, pid, url, version: None, uptime_s: 0.0, restarts: 0 };
     Ok(Known { fleet: FleetStatus { queen: Some(queen), hives }, exit, notes })
 }
 
@@ -129,6 +140,8 @@ async fn local_hive(context: &Context, config: &Config) -> Result<(Vec<HiveStatu
     }
     let exit = if phase == Phase::Unavailable { Exit::UNKNOWN } else { Exit::of_phase(phase) };
     let hive = HiveStatus {
+        usage: None,
+        history_trouble: None,
         name: config.hive.name.clone(),
         phase,
         pid,
@@ -171,6 +184,7 @@ fn orphan(state_file: &Path) -> Option<WorkerStatus> {
     let since = manager.started_at().ok().flatten();
     let uptime = since.and_then(|since| SystemTime::from(since).elapsed().ok()).unwrap_or_default();
     Some(WorkerStatus {
+        usage: None,
         name: id.name,
         replica: id.replica,
         phase,

@@ -88,14 +88,13 @@ async fn scale(context: &Context, config: &Config, name: String, replicas: u32) 
         let request = ScaleRequest { replicas, wait_ms: context.wait_ms() };
         context.call(config, async |client| client.scale(&name, &request).await).await?
     };
-    // Replicas that went are stopped or not in the answer any more; those that stay must run.
-    let staying = |worker: &&WorkerOnHive| worker.worker.replica < replicas;
-    check_each(reply.workers.iter().filter(staying), Phase::Running)?;
+    check_staying(&reply, replicas)?;
     print_reply(context, &reply, if reply.changed { "scaled" } else { "has that many already" });
     Ok(Exit::DONE)
 }
 
-fn verb_done(verb: Verb, changed: bool) -> &'static str {
+/// What a verb did.
+pub(crate) fn verb_done(verb: Verb, changed: bool) -> &'static str {
     match (verb, changed) {
         (Verb::Start, true) => "started",
         (Verb::Start, false) => "runs already",
@@ -124,8 +123,13 @@ fn print_reply(context: &Context, reply: &VerbReply, what: &str) {
 }
 
 /// Success is what was observed: a worker that is not where it was sent is a failure, with its reason and log.
-pub(super) fn check_reached(reply: &VerbReply, wanted: Phase) -> Result<(), Failure> {
+pub(crate) fn check_reached(reply: &VerbReply, wanted: Phase) -> Result<(), Failure> {
     check_each(reply.workers.iter(), wanted)
+}
+
+/// Replicas that went are stopped or not in the answer any more; those that stay must run.
+pub(crate) fn check_staying(reply: &VerbReply, replicas: u32) -> Result<(), Failure> {
+    check_each(reply.workers.iter().filter(|worker| worker.worker.replica < replicas), Phase::Running)
 }
 
 fn check_each<'a>(workers: impl Iterator<Item = &'a WorkerOnHive>, wanted: Phase) -> Result<(), Failure> {

@@ -178,33 +178,39 @@ pub(super) mod tests {
         }
     }
 
+    pub(crate) fn queen() -> QueenStatus {
+        QueenStatus {
+            usage: None,
+            history_trouble: None,
+            phase: Phase::Running,
+            pid: Some(101),
+            url: "http://127.0.0.1:7833".to_owned(),
+            version: Some("0.1.0".to_owned()),
+            uptime_s: 61.0,
+            restarts: 0,
+        }
+    }
+
+    pub(crate) fn hive() -> HiveStatus {
+        HiveStatus {
+            usage: None,
+            history_trouble: None,
+            name: "local".to_owned(),
+            phase: Phase::Running,
+            pid: Some(102),
+            url: "http://127.0.0.1:7835".to_owned(),
+            generation: 3,
+            uptime_s: 60.0,
+            restarts: 2,
+            reason: None,
+            workers: Vec::new(),
+        }
+    }
+
     #[test]
     fn the_tree_is_aligned() {
-        let fleet = FleetStatus {
-            queen: Some(QueenStatus {
-                usage: None,
-                history_trouble: None,
-                phase: Phase::Running,
-                pid: Some(101),
-                url: "http://127.0.0.1:7833".to_owned(),
-                version: Some("0.1.0".to_owned()),
-                uptime_s: 61.0,
-                restarts: 0,
-            }),
-            hives: vec![HiveStatus {
-                usage: None,
-                history_trouble: None,
-                name: "local".to_owned(),
-                phase: Phase::Running,
-                pid: Some(102),
-                url: "http://127.0.0.1:7835".to_owned(),
-                generation: 3,
-                uptime_s: 60.0,
-                restarts: 2,
-                reason: None,
-                workers: vec![worker(0, Phase::Running), worker(1, Phase::Failed)],
-            }],
-        };
+        let workers = vec![worker(0, Phase::Running), worker(1, Phase::Failed)];
+        let fleet = FleetStatus { queen: Some(queen()), hives: vec![HiveStatus { workers, ..hive() }] };
         insta::assert_snapshot!(fleet_tree(&fleet, false), @r"
         NAME             PHASE    PID  WHERE                  UPTIME  RESTARTS      MEMORY  CPU  NOTE
         queen            running  101  http://127.0.0.1:7833   1m 1s         0                   v0.1.0

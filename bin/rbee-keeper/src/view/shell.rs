@@ -1,0 +1,228 @@
+//! Carries out what `update` asks for: asks, follows a log, acts. It decides nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use rbee_api::{LogQuery, Phase, ScaleRequest, Verb, VerbRequest};
+use rbee_runtime::config::Config;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::AbortHandle;
+
+use super::action::Action;
+use super::message::{Effect, Message};
+use super::state::Place;
+use crate::commands::worker;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::feeds::{self, News};
+
+/// Messages that wait; who sends more waits too, and a worker's flood of lines with them.
+const MESSAGES_MAX: usize = 256;
+/// Lines of a log from before it was selected.
+const LINES_BEFORE: u32 = 500;
+/// A row that is only passed on the way to another has no log read.
+const PASSING: Duration = Duration::from_millis(120);
+/// Before a log that ended is asked for again.
+const LOG_PAUSE: Duration = Duration::from_secs(1);
+/// A line without an end is shown in pieces of this size.
+const LINE_BYTES_MAX: usize = 16 * 1024;
+
+/// What runs beside the view.
+pub(super) struct Shell {
+    context: Context,
+    config: Config,
+    wake: Arc<Notify>,
+    messages: mpsc::Sender<Message>,
+    log: Option<AbortHandle>,
+    /// Actions under way; each ends with the message that says how it went.
+    acts: FuturesUnordered<LocalBoxFuture<'static, Message>>,
+}
+
+impl Shell {
+    /// Begins to ask for news.
+    pub(super) fn start(context: &Context, config: &Config, every: Duration) -> (Self, mpsc::Receiver<Message>) {
+        let (messages, received) = mpsc::channel(MESSAGES_MAX);
+        let (news, mut told) = mpsc::channel(MESSAGES_MAX);
+        let wake = Arc::new(Notify::new());
+        // What a call has to say goes into the view, not across it.
+        let mut context = context.clone();
+        context.ui = context.ui.muted();
+        tokio::spawn(feeds::status(context.clone(), config.clone(), every, Arc::clone(&wake), news.clone()));
+        tokio::spawn(feeds::events(context.clone(), config.clone(), news));
+        let sender = messages.clone();
+        tokio::spawn(async move {
+            while let Some(news) = told.recv().await {
+                if sender.send(news.into()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        (Self { context, config: config.clone(), wake, messages, log: None, acts: FuturesUnordered::new() }, received)
+    }
+
+    /// Carries out what concerns us.
+    pub(super) fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Quit | Effect::Redraw => {}
+            Effect::Refresh => self.wake.notify_one(),
+            Effect::Follow(place) => self.follow(place),
+            Effect::Act(id, action) => {
+                let (context, config) = (self.context.clone(), self.config.clone());
+                self.acts.push(Box::pin(async move {
+                    let outcome = act(&context, &config, &action).await;
+                    Message::Acted(id, outcome.map_err(|failure| told(&failure)))
+                }));
+            }
+        }
+    }
+
+    /// How the next action went that ends; for ever, where none is under way.
+    pub(super) async fn acted(&mut self) -> Message {
+        match self.acts.next().await {
+            Some(message) => message,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn follow(&mut self, place: Option<Place>) {
+        if let Some(before) = self.log.take() {
+            before.abort();
+        }
+        let Some(place @ Place::Worker { .. }) = place else { return };
+        let follow = follow(self.context.clone(), self.config.clone(), place, self.messages.clone());
+        self.log = Some(tokio::spawn(follow).abort_handle());
+    }
+}
+
+impl From<News> for Message {
+    fn from(news: News) -> Self {
+        match news {
+            News::Status(fleet, notes) => Self::Status(fleet, notes),
+            News::NoStatus(why) => Self::NoStatus(why),
+            News::Event(event) => Self::Event(event),
+            News::NoEvents(why) => Self::NoEvents(why),
+        }
+    }
+}
+
+/// A failure in one line.
+fn told(failure: &Failure) -> String {
+    match failure.last_log_lines.last() {
+        Some(line) => format!("{} (it wrote: {line})", failure.message),
+        None => failure.message.clone(),
+    }
+}
+
+async fn act(context: &Context, config: &Config, action: &Action) -> Result<String, Failure> {
+    let changed = match action {
+        Action::Worker { target, verb, rolling, force } => {
+            let wait_ms = context.wait_ms();
+            let request = VerbRequest { wait_ms, rolling: *rolling, force: *force, ..VerbRequest::default() };
+            let reply = context.call(config, async |client| client.worker_verb(target, *verb, &request).await).await?;
+            match verb {
+                Verb::Stop | Verb::Kill => worker::check_reached(&reply, Phase::Stopped)?,
+                Verb::Start | Verb::Restart | Verb::Retry => worker::check_reached(&reply, Phase::Running)?,
+                Verb::Drain | Verb::Undrain => {}
+            }
+            reply.changed
+        }
+        Action::Scale { name, replicas } => {
+            let request = ScaleRequest { replicas: *replicas, wait_ms: context.wait_ms() };
+            let reply = context.call(config, async |client| client.scale(name, &request).await).await?;
+            worker::check_staying(&reply, *replicas)?;
+            reply.changed
+        }
+        Action::Hive { name, drain } => {
+            let request = rbee_api::DrainRequest { wait_ms: context.wait_ms() };
+            context.call(config, async |client| client.hive_drain(name, *drain, &request).await).await?.changed
+        }
+    };
+    Ok(action.done(changed))
+}
+
+/// Tells a worker's log, from its last lines on, until nobody wants it any more.
+async fn follow(context: Context, config: Config, place: Place, out: mpsc::Sender<Message>) {
+    let Place::Worker { hive, name, replica } = &place else { return };
+    let query = LogQuery { replica: Some(*replica), hive: Some(hive.clone()), lines: LINES_BEFORE, follow: true };
+    tokio::time::sleep(PASSING).await;
+    loop {
+        let asked = match context.client(context.target(&config).url()) {
+            Ok(client) => client.worker_logs(name, &query).await.map_err(Failure::from),
+            Err(failure) => Err(failure),
+        };
+        let ended = match asked {
+            Ok(pieces) => {
+                if out.send(Message::LogBegins(place.clone())).await.is_err() {
+                    return;
+                }
+                let lines = Lines { place: place.clone(), rest: Vec::new(), out: out.clone() };
+                lines.take(std::pin::pin!(pieces.map(|piece| piece.map_err(Failure::from)))).await
+            }
+            Err(failure) => Some(failure.message.clone()),
+        };
+        let why = ended.unwrap_or_else(|| "the log ended".to_owned());
+        if out.send(Message::NoLog(place.clone(), format!("{why}; asking again"))).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(LOG_PAUSE).await;
+    }
+}
+
+/// Lines out of pieces.
+struct Lines {
+    place: Place,
+    rest: Vec<u8>,
+    out: mpsc::Sender<Message>,
+}
+
+impl Lines {
+    /// Tells all lines; why there are no more.
+    async fn take(mut self, mut pieces: impl StreamExt<Item = Result<Bytes, Failure>> + Unpin) -> Option<String> {
+        while let Some(piece) = pieces.next().await {
+            match piece {
+                Ok(piece) => {
+                    let lines = self.split(&piece);
+                    if !lines.is_empty() {
+                        self.out.send(Message::LogLines(self.place.clone(), lines)).await.ok()?;
+                    }
+                }
+                Err(failure) => return Some(failure.message.clone()),
+            }
+        }
+        None
+    }
+
+    fn split(&mut self, piece: &[u8]) -> Vec<String> {
+        self.rest.extend_from_slice(piece);
+        let mut lines = Vec::new();
+        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            lines.push(String::from_utf8_lossy(&line[..end]).into_owned());
+        }
+        if self.rest.len() > LINE_BYTES_MAX {
+            lines.push(String::from_utf8_lossy(&self.rest).into_owned());
+            self.rest.clear();
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_become_whole_lines_and_an_endless_one_is_cut() {
+        let (out, _kept) = mpsc::channel(1);
+        let mut lines = Lines { place: Place::Queen, rest: Vec::new(), out };
+        assert_eq!(lines.split("grün".as_bytes()), Vec::<String>::new());
+        assert_eq!(lines.split(b" a\nb\n\xff"), ["grün a", "b"]);
+        assert_eq!(lines.split(b"\n"), ["\u{fffd}"]);
+        assert_eq!(lines.split(&[b'x'; LINE_BYTES_MAX + 1]).len(), 1);
+        assert!(lines.rest.is_empty());
+    }
+}
