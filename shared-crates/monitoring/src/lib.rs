@@ -6,8 +6,10 @@ mod proc;
 pub mod report;
 mod sample;
 mod store;
+mod threshold;
 
 pub use journal::{EventParams, Follower, Journal, Listener, NewEvent, answer_events};
-pub use proc::{Rounds, Sampler, Target, Usage};
+pub use proc::{Disk, Rounds, Sampler, Target, Usage};
 pub use sample::{Sample, Spread, Summary};
 pub use store::{Bounds, History, HistoryError, Opened};
+pub use threshold::Crossings;

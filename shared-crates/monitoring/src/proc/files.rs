@@ -147,8 +147,7 @@ mod tests {
     fn a_line_of_the_kernel_is_read_whatever_the_name_holds() {
         let line =
             "42 (a) b (c) S 1 42 43 0 -1 4194560 100 0 0 0 7 5 2 1 20 0 3 0 1000 200000 321 18446744073709551615 1";
-        let expected =
-            Stat { parent: 1, session: 43, cpu_ticks: 15, threads: 3, start_ticks: 1000, rss_pages: 321 };
+        let expected = Stat { parent: 1, session: 43, cpu_ticks: 15, threads: 3, start_ticks: 1000, rss_pages: 321 };
         assert_eq!(parse_stat(line), Some(expected));
         for broken in ["", "42 (x", "42 (x) S 1 2"] {
             assert_eq!(parse_stat(broken), None, "{broken}");

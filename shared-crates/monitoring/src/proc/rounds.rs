@@ -89,11 +89,8 @@ impl Rounds {
         let at = Instant::now();
         let trees = trees(targets, &mut self.reader);
         let on_gpus = self.gpus.bytes_by_process();
-        let mut usages: Vec<Option<Usage>> = targets
-            .iter()
-            .zip(&trees)
-            .map(|(target, tree)| self.usage(target, tree, at, on_gpus.as_ref()))
-            .collect();
+        let mut usages: Vec<Option<Usage>> =
+            targets.iter().zip(&trees).map(|(target, tree)| self.usage(target, tree, at, on_gpus.as_ref())).collect();
         self.seen.retain(|_, seen| seen.round == self.round);
         self.weigh(targets, &trees, &mut usages);
         usages
@@ -214,7 +211,8 @@ mod tests {
     /// MONI-08: what a child has used counts for its parent when the child is gone.
     #[test]
     fn the_work_of_children_that_ended_is_not_lost() {
-        let script = "echo up; read line; sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done'; echo done; read line";
+        let script =
+            "echo up; read line; sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done'; echo done; read line";
         let mut child =
             Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));

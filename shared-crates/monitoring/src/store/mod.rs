@@ -9,6 +9,7 @@
 //!
 //! Every module keeps its own tables: it adds its methods to [`History`] and stands in [`schema::MODULES`].
 
+pub(crate) mod events;
 mod file;
 mod queue;
 mod reports;
@@ -211,15 +212,6 @@ impl History {
     ) -> Result<T, HistoryError> {
         let answer = self.ask(read)?;
         answer.await.map_err(|_| self.closed())?.map_err(|error| self.unread(error))
-    }
-
-    /// As [`History::read`], for a caller without a runtime; blocks.
-    pub(crate) fn read_blocking<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, HistoryError> {
-        let answer = self.ask(read)?;
-        answer.blocking_recv().map_err(|_| self.closed())?.map_err(|error| self.unread(error))
     }
 
     /// Returns when all that was handed over before is in the file.

@@ -1,6 +1,6 @@
 //! Which tables the file has: each module brings its own and their versions, so that none minds another's.
 
-use super::{requests, samples};
+use super::{events, requests, samples};
 use rusqlite::{Connection, OptionalExtension as _};
 
 /// A part of the history with tables of its own.
@@ -15,7 +15,7 @@ pub(super) struct Module {
 }
 
 /// All of them; when the file is full, the first gives first.
-pub(super) const MODULES: &[&Module] = &[&samples::MODULE, &requests::MODULE];
+pub(super) const MODULES: &[&Module] = &[&samples::MODULE, &requests::MODULE, &events::MODULE];
 
 /// Why the tables are not as this program needs them.
 #[derive(Debug)]

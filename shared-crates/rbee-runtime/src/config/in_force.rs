@@ -20,6 +20,9 @@ impl Config {
         let with_ttl = with_ttl.map(|(name, _)| format!("worker.{name}.idle_ttl"));
         // A queen elsewhere reads her own file.
         let of_queen = self.worker.keys().filter(|_| self.queen_is_elsewhere()).map(|name| format!("worker.{name}"));
-        with_ttl.chain(of_queen).map(|key| NotInForce { key }).collect()
+        // Thresholds are looked at in samples.
+        let unwatched = self.worker.iter().filter(|(_, worker)| !self.monitor.enabled && worker.thresholds.is_some());
+        let unwatched = unwatched.map(|(name, _)| format!("worker.{name}.thresholds"));
+        with_ttl.chain(of_queen).chain(unwatched).map(|key| NotInForce { key }).collect()
     }
 }

@@ -179,7 +179,7 @@ mod tests {
             ("for = \"1m\", action = \"restart\"", "looks at nothing"),
             ("fds = 0", "must not be 0"),
             ("memory = \"1GiB\", action = \"kill\"", "kill"),
-            ("cpu = 5", "cpu"),
+            ("fds = 1, cpu = 5", "cpu"),
         ] {
             let found = problems(&worker(text));
             assert!(found.len() == 1 && found[0].contains(expected), "{text}: {found:?}");
