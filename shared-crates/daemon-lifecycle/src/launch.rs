@@ -65,6 +65,8 @@ pub(crate) struct RunSetup<'a> {
     pub(crate) sockets: Vec<BorrowedFd<'a>>,
     pub(crate) notify_socket: Option<&'a Path>,
     pub(crate) run_id: &'a str,
+    /// Its standard input; `/dev/null` when absent.
+    pub(crate) stdin: Option<BorrowedFd<'a>>,
 }
 
 impl Launch {
@@ -98,6 +100,7 @@ impl Launch {
             env: env.into_iter().collect(),
             working_dir: self.working_dir.clone(),
             umask: UMASK,
+            stdin: setup.stdin,
             stdout: setup.stdout,
             stderr: setup.stderr,
             sockets: setup.sockets,

@@ -6,6 +6,7 @@
 //! Both execute the decisions of the pure `supervision` core.
 
 mod after_exit;
+mod errand;
 mod files;
 pub mod inspect;
 mod launch;
@@ -30,6 +31,7 @@ mod supervisor;
 mod trial;
 
 pub use after_exit::AfterExit;
+pub use errand::{Errand, run_errand};
 pub use launch::{HANDOVER_VARIABLE, Launch};
 pub use limits::{IoClass, Limits};
 pub use logs::{LogFollower, LogPolicy};

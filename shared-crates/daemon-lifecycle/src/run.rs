@@ -159,6 +159,7 @@ impl RunOrder<'_> {
         let run_id = new_run_id(self.unit);
         let limits = ChildLimits::new(self.limits, cgroup);
         let command = self.launch.command(RunSetup {
+            stdin: None,
             stdout: self.stdout,
             stderr: self.stderr,
             sockets: self.socket.iter().map(|socket| socket.as_fd()).collect(),

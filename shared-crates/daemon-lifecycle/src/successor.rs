@@ -70,6 +70,7 @@ impl Successor {
         let (stdout, stderr) = (io::stdout(), io::stderr());
         let notify_socket = std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from);
         let setup = RunSetup {
+            stdin: None,
             stdout: Output::Fd(stdout.as_fd()),
             stderr: Output::Fd(stderr.as_fd()),
             sockets,

@@ -31,7 +31,9 @@ pub(crate) struct Command<'a> {
     pub(crate) working_dir: Option<PathBuf>,
     /// File mode creation mask.
     pub(crate) umask: u32,
-    /// Its standard output; standard input is `/dev/null`.
+    /// Its standard input; `/dev/null` when absent.
+    pub(crate) stdin: Option<BorrowedFd<'a>>,
+    /// Its standard output.
     pub(crate) stdout: Output<'a>,
     /// Its standard error.
     pub(crate) stderr: Output<'a>,
@@ -137,8 +139,9 @@ impl Command<'_> {
                 Output::Fifo(path) => Source::Path(c_string(path.as_os_str())?, libc::O_RDWR),
             })
         };
-        let null = Source::Path(c"/dev/null".to_owned(), libc::O_RDONLY);
-        let mut files = vec![null, source(self.stdout)?, source(self.stderr)?];
+        let null = || Source::Path(c"/dev/null".to_owned(), libc::O_RDONLY);
+        let stdin = self.stdin.map_or_else(null, |fd| Source::Fd(fd.as_raw_fd()));
+        let mut files = vec![stdin, source(self.stdout)?, source(self.stderr)?];
         files.extend(self.sockets.iter().map(|socket| Source::Fd(socket.as_raw_fd())));
         if files.len() > child::FILES_MAX {
             return Err(SpawnError::step("pass so many sockets", io::Error::from_raw_os_error(libc::EMFILE)));
