@@ -35,6 +35,12 @@ pub struct Args {
     /// Batch-invariant numbers: the same tokens alone, in a batch and after a resume. Prompts are read more slowly.
     #[arg(long)]
     pub deterministic: bool,
+    /// Keeps the model in memory: it is never swapped out. Needs a limit for locked memory (ulimit -l) of the model's size.
+    #[arg(long)]
+    pub mlock: bool,
+    /// Reads the model into memory of its own instead of mapping its file.
+    #[arg(long)]
+    pub no_mmap: bool,
     /// Requests that may wait for a slot; more get 429.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(0..=4096))]
     pub queue: u16,
@@ -91,11 +97,11 @@ mod tests {
     fn what_worker_lifecycle_passes_is_understood() {
         let args = parse(
             "--model-path /m/a.gguf --model-name smollm2 --listen 127.0.0.1:7855 --slots 4 --context 2048 --threads 1 \
-             --deterministic --state-dir /s",
+             --deterministic --mlock --no-mmap --state-dir /s",
         )
         .unwrap();
         assert_eq!((args.model_name().as_str(), args.slots, args.threads), ("smollm2", 4, Some(1)));
-        assert!(args.deterministic);
+        assert!(args.deterministic && args.mlock && args.no_mmap);
     }
 
     #[test]

@@ -140,6 +140,8 @@ fn start_engine(args: &Args, metrics: Arc<Metrics>, shutdown: &Shutdown) -> Resu
         context_tokens: args.context as usize,
         threads: args.threads.map(usize::from),
         deterministic: args.deterministic,
+        mlock: args.mlock,
+        mmap: !args.no_mmap,
     };
     let (commands, receiver) = std_mpsc::channel();
     let (loaded_tx, loaded) = oneshot::channel();

@@ -30,7 +30,15 @@ pub struct Loop<'m> {
 impl Bare {
     pub fn load(path: &Path, streams: usize) -> Self {
         let (model_path, threads) = (path.to_owned(), Some(1));
-        let config = LlamaConfig { model_path, slots: streams, context_tokens: CONTEXT, threads, deterministic: false };
+        let config = LlamaConfig {
+            model_path,
+            slots: streams,
+            context_tokens: CONTEXT,
+            threads,
+            deterministic: false,
+            mlock: false,
+            mmap: true,
+        };
         Self { model: LoadedModel::load(config).unwrap(), streams }
     }
 

@@ -27,6 +27,10 @@ pub struct LlamaConfig {
     pub threads: Option<usize>,
     /// Batch-invariant numbers.
     pub deterministic: bool,
+    /// The model is never swapped out, as far as the limit for locked memory allows.
+    pub mlock: bool,
+    /// The model's file is mapped; otherwise it is read into memory of its own.
+    pub mmap: bool,
 }
 
 /// A loaded model: what is known of it, and its tokenizer.
@@ -65,7 +69,7 @@ impl LoadedModel {
     pub fn load_unless(config: LlamaConfig, given_up: impl Fn() -> bool + 'static) -> Result<Arc<Self>, EngineError> {
         let path = config.model_path.display().to_string();
         let backend = backend().map_err(|source| EngineError::Load { path: path.clone(), source: source.into() })?;
-        let model = load::load(backend, &config.model_path, !config.deterministic, given_up)
+        let model = load::load(backend, &config.model_path, &config, given_up)
             .map_err(|source| EngineError::Load { path, source: source.into() })?;
         let info = describe(&model, &config);
         Ok(Arc::new(Self { model, info, config }))

@@ -13,21 +13,40 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 
-/// Loads the model, unless `given_up` says so before all of it is read; `repack` lets the CPU backend keep weights in
-/// layouts of its own.
+use super::llama::LlamaConfig;
+
+/// Loads the model, unless `given_up` says so before all of it is read. But for deterministic numbers the CPU backend may
+/// keep weights in layouts of its own.
 pub(super) fn load<F: Fn() -> bool + 'static>(
     backend: &LlamaBackend,
     path: &Path,
-    repack: bool,
+    config: &LlamaConfig,
     given_up: F,
 ) -> Result<LlamaModel, LlamaModelLoadError> {
-    if repack {
-        let params = LlamaModelParams::default().with_progress_callback(move |_| !given_up());
+    if !config.deterministic {
+        let mut params = LlamaModelParams::default();
+        if config.mlock {
+            params = params.with_use_mlock(true);
+        }
+        if !config.mmap {
+            params = params.with_use_mmap(false);
+        }
+        let params = params.with_progress_callback(move |_| !given_up());
         return LlamaModel::load_from_file(backend, path, &params);
     }
     let text = path.to_str().ok_or_else(|| LlamaModelLoadError::PathToStrError(path.to_path_buf()))?;
     let c_path = CString::new(text)?;
-    load_without_repack(backend, &c_path, &given_up).ok_or(LlamaModelLoadError::NullResult)
+    load_without_repack(backend, &c_path, config, &given_up).ok_or(LlamaModelLoadError::NullResult)
+}
+
+/// As llama-cpp-2 does it for the safe parameters.
+const fn load_mode(config: &LlamaConfig) -> llama_cpp_sys_2::llama_load_mode {
+    match (config.mmap, config.mlock) {
+        (true, false) => llama_cpp_sys_2::LLAMA_LOAD_MODE_AUTO,
+        (true, true) => llama_cpp_sys_2::LLAMA_LOAD_MODE_MMAP_MLOCK,
+        (false, false) => llama_cpp_sys_2::LLAMA_LOAD_MODE_NONE,
+        (false, true) => llama_cpp_sys_2::LLAMA_LOAD_MODE_MLOCK,
+    }
 }
 
 /// What the library calls while it loads: whether to go on. `given_up` is the `F` that [`load_without_repack`] borrows.
@@ -42,6 +61,7 @@ unsafe extern "C" fn goes_on<F: Fn() -> bool>(_progress: f32, given_up: *mut c_v
 fn load_without_repack<F: Fn() -> bool>(
     _proof_of_init: &LlamaBackend,
     path: &CString,
+    config: &LlamaConfig,
     given_up: &F,
 ) -> Option<LlamaModel> {
     // SAFETY: the backend is initialised (the proof is borrowed), the path is a C string that lives over the call, and
@@ -50,6 +70,7 @@ fn load_without_repack<F: Fn() -> bool>(
     let model = unsafe {
         let mut params = llama_cpp_sys_2::llama_model_default_params();
         params.use_extra_bufts = false;
+        params.load_mode = load_mode(config);
         params.progress_callback = Some(goes_on::<F>);
         params.progress_callback_user_data = std::ptr::from_ref(given_up).cast_mut().cast::<c_void>();
         llama_cpp_sys_2::llama_load_model_from_file(path.as_ptr(), params)

@@ -48,7 +48,15 @@ fn test_model() -> Option<PathBuf> {
 
 fn load(path: &Path, deterministic: bool) -> Arc<LoadedModel> {
     let model_path = path.to_owned();
-    let config = LlamaConfig { model_path, slots: SLOTS, context_tokens: CONTEXT, threads: Some(1), deterministic };
+    let config = LlamaConfig {
+        model_path,
+        slots: SLOTS,
+        context_tokens: CONTEXT,
+        threads: Some(1),
+        deterministic,
+        mlock: false,
+        mmap: true,
+    };
     LoadedModel::load(config).unwrap()
 }
 
@@ -241,6 +249,8 @@ fn a_load_that_is_given_up_ends() {
             context_tokens: CONTEXT,
             threads: Some(1),
             deterministic,
+            mlock: false,
+            mmap: true,
         };
         let asked = Arc::new(Mutex::new(0));
         let given_up = {

@@ -23,8 +23,15 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(replicas: u32) -> Self {
         let mut wish = wish(replicas);
-        wish.spec.engine =
-            Engine::Llm { slots: 1, context: 1, threads: None, deterministic: false, cache_bytes_max: 0 };
+        wish.spec.engine = Engine::Llm {
+            slots: 1,
+            context: 1,
+            threads: None,
+            deterministic: false,
+            cache_bytes_max: 0,
+            mlock: false,
+            no_mmap: false,
+        };
         Self::of(wish)
     }
 

@@ -204,6 +204,12 @@ fn check_process(name: &str, worker: &WorkerConfig, key: &str, document: &mut Do
             );
         }
     }
+    for (field, _) in [("mlock", worker.mlock), ("mmap", !worker.mmap)].into_iter().filter(|(_, set)| *set) {
+        if !worker.is_engine() {
+            let message = format!("`{field}` of worker `{name}` is for our engine, which alone knows how to do that");
+            document.problem(&at(field), message, None);
+        }
+    }
     if worker.forking && worker.pid_file.is_none() {
         let message = format!("worker `{name}` is `forking`, but no `pid_file` says where its daemon writes its PID");
         document.problem(&at("forking"), message, None);

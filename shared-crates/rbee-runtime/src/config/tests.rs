@@ -319,6 +319,16 @@ fn roles_profiles_and_auto_start_choose_what_starts() {
     }
 }
 
+#[test]
+fn how_a_model_is_kept_in_memory_is_for_our_engine_alone() {
+    let text = "[model.m]\nsource = \"file:/m.gguf\"\n[worker.own]\nmodel = \"m\"\nmlock = true\nmmap = false\n";
+    let engine = parse(text).worker["own"].to_spec().engine;
+    assert!(matches!(engine, rbee_api::assignment::Engine::Llm { mlock: true, no_mmap: true, .. }), "{engine:?}");
+    let found = problems("[worker.a]\ncommand = [\"x\"]\nmlock = true\nmmap = false\n");
+    let keys: Vec<&str> = found.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["worker.a.mlock", "worker.a.mmap"]);
+}
+
 /// ADVI-02
 #[test]
 fn each_daemon_overrides_the_role() {
