@@ -1,0 +1,56 @@
+//! Events as they are published, from any id on. A follower holds a page and a number: however slow it is, nothing waits for it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rbee_api::{Event, EventQuery, Since};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::Journal;
+
+/// Events read at once.
+const PAGE: usize = 256;
+
+/// One who follows.
+#[derive(Debug)]
+pub struct Follower {
+    journal: Journal,
+    query: EventQuery,
+    /// The newest id that was looked at.
+    cursor: u64,
+    page: VecDeque<Arc<Event>>,
+    published: watch::Receiver<u64>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Journal {
+    /// What is wanted from `last_id` on, else from the query's `since`, else from now. `None`: too many follow already.
+    pub async fn follow(&self, query: EventQuery, last_id: Option<u64>) -> Option<Follower> {
+        let permit = Arc::clone(&self.shared.followers).try_acquire_owned().ok()?;
+        let published = self.shared.published.subscribe();
+        let cursor = match (last_id, query.since) {
+            (Some(id), _) | (None, Some(Since::Id(id))) => id,
+            (None, Some(Since::Time(time))) => self.before(time).await,
+            (None, None) => *published.borrow(),
+        };
+        Some(Follower { journal: self.clone(), query, cursor, page: VecDeque::new(), published, _permit: permit })
+    }
+}
+
+impl Follower {
+    /// The next event, however long that takes; `None` when the journal is gone.
+    pub async fn next(&mut self) -> Option<Arc<Event>> {
+        loop {
+            if let Some(event) = self.page.pop_front() {
+                return Some(event);
+            }
+            let newest = *self.published.borrow_and_update();
+            if self.cursor != newest {
+                let page = self.journal.page(self.cursor, &self.query, PAGE).await;
+                (self.page, self.cursor) = (page.events.into(), page.next);
+            } else {
+                self.published.changed().await.ok()?;
+            }
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! What happened, in order: each event gets its id here, once, and is kept, followed and told to hooks from here.
+//!
+//! ```text
+//!   record ──▶ waiting ──write──▶ file (History) ──▶ published: followers, hooks, the next tier
+//!                 │  ▲                │ not writable
+//!                 │  └────────────────┘ published all the same; written with the next event
+//!                 └─ too many wait: the two oldest become one gap
+//! ```
+//!
+//! Nobody who records waits for anything. An event is published after it was written: one that was seen is there after a
+//! crash, as long as the file can be written at all.
+
+mod follow;
+mod http;
+mod read;
+mod ring;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rbee_api::{Event, EventKind, Phase};
+use tokio::sync::{Notify, Semaphore, watch};
+
+pub use self::follow::Follower;
+pub use self::http::{EventParams, answer_events};
+use self::ring::Ring;
+use crate::store::events;
+use crate::{Bounds, History};
+
+/// Those who follow at once; more are refused.
+const FOLLOWERS_MAX: usize = 64;
+/// So long who asks waits for what was recorded before to be written.
+const WRITTEN_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Something that happened, before it has an id.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// When.
+    pub at: Timestamp,
+    /// To which hive, or on which.
+    pub hive: Option<String>,
+    /// `queen`, `hive`, or `NAME/REPLICA`.
+    pub daemon: String,
+    /// What.
+    pub kind: EventKind,
+    /// In which run.
+    pub incarnation: Option<u64>,
+    /// Its phase after that.
+    pub phase: Option<Phase>,
+    /// Why.
+    pub cause: Option<String>,
+    /// What there is to say besides.
+    pub detail: Option<serde_json::Value>,
+}
+
+impl NewEvent {
+    /// Something that happens now.
+    #[must_use]
+    pub fn now(daemon: impl Into<String>, kind: EventKind) -> Self {
+        let (hive, incarnation, phase, cause, detail) = (None, None, None, None, None);
+        Self { at: Timestamp::now(), hive, daemon: daemon.into(), kind, incarnation, phase, cause, detail }
+    }
+
+    /// Into this phase.
+    #[must_use]
+    pub fn with_phase(self, phase: Phase) -> Self {
+        Self { phase: Some(phase), ..self }
+    }
+
+    /// For this reason.
+    #[must_use]
+    pub fn with_cause(self, cause: impl Into<String>) -> Self {
+        Self { cause: Some(cause.into()), ..self }
+    }
+
+    /// On this hive.
+    #[must_use]
+    pub fn on(self, hive: impl Into<String>) -> Self {
+        Self { hive: Some(hive.into()), ..self }
+    }
+
+    /// With this besides.
+    #[must_use]
+    pub fn with_detail(self, detail: serde_json::Value) -> Self {
+        Self { detail: Some(detail), ..self }
+    }
+
+    fn with_id(self, id: u64) -> Event {
+        let Self { at, hive, daemon, kind, incarnation, phase, cause, detail } = self;
+        Event { id, at, hive, daemon, kind, incarnation, phase, cause, detail }
+    }
+}
+
+/// Hears each event of this tier's own once, when it is published; must not block.
+pub type Listener = Box<dyn Fn(&Event) + Send + Sync>;
+
+/// The journal of one tier; clones share it.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    history: History,
+    tier: &'static str,
+    events_max: u64,
+    state: Mutex<State>,
+    is_write_queued: AtomicBool,
+    /// Newest id that was written, if what was written was kept.
+    written: AtomicU64,
+    /// Something waits to be written.
+    news: Notify,
+    /// Newest id that may be seen.
+    published: watch::Sender<u64>,
+    followers: Arc<Semaphore>,
+    listener: OnceLock<Listener>,
+}
+
+#[derive(Debug)]
+struct State {
+    ring: Ring,
+    /// How far each hive's journal is here, and how far that is published.
+    sources: BTreeMap<String, Source>,
+    closed: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Source {
+    taken: u64,
+    published: u64,
+}
+
+impl Journal {
+    /// The journal in `history`; `tier` is `queen` or `hive`. Needs a runtime, in which it goes on until it is closed.
+    pub async fn open(history: History, tier: &'static str, bounds: &Bounds) -> Self {
+        let known = history.read(events::known).await.unwrap_or_else(|error| {
+            // Ids are times: those of a file that cannot be read now are smaller.
+            tracing::warn!(error = &error as &dyn std::error::Error, "the journal begins without its past");
+            events::Known::default()
+        });
+        let source = |last| Source { taken: last, published: last };
+        let sources = known.sources.into_iter().map(|(hive, last)| (hive, source(last))).collect();
+        let state = State { ring: Ring::new(known.last, bounds.writes_waiting_max), sources, closed: false };
+        let shared = Arc::new(Shared {
+            history,
+            tier,
+            events_max: bounds.events_max.max(1),
+            state: Mutex::new(state),
+            is_write_queued: AtomicBool::new(false),
+            written: AtomicU64::new(known.last),
+            news: Notify::new(),
+            published: watch::Sender::new(known.last),
+            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+            listener: OnceLock::new(),
+        });
+        let of_task = Arc::clone(&shared);
+        tokio::spawn(async move { of_task.keep_up().await });
+        Self { shared }
+    }
+
+    /// Has each new event of this tier's own told to `listener`, once. The first listener stays.
+    pub fn listen(&self, listener: Listener) {
+        if self.shared.listener.set(listener).is_err() {
+            tracing::error!("the journal has a listener already");
+        }
+    }
+
+    /// Takes an event in; returns at once.
+    pub fn record(&self, event: NewEvent) {
+        let mut state = self.shared.state();
+        if !state.closed {
+            state.ring.push(None, |id| event.with_id(id));
+            drop(state);
+            self.shared.news.notify_one();
+        }
+    }
+
+    /// Takes in what a hive tells of its own journal; what is known already is not taken again.
+    pub fn take_in(&self, hive: &str, events: Vec<Event>) {
+        let mut state = self.shared.state();
+        if state.closed {
+            return;
+        }
+        let State { ring, sources, .. } = &mut *state;
+        let source = sources.entry(hive.to_owned()).or_default();
+        for event in events {
+            if event.id > source.taken {
+                source.taken = event.id;
+                ring.push(Some(event.id), |id| Event { id, hive: Some(hive.to_owned()), ..event });
+            }
+        }
+        drop(state);
+        self.shared.news.notify_one();
+    }
+
+    /// How far a hive's own journal is known here for good; 0: not at all.
+    #[must_use]
+    pub fn known_of(&self, hive: &str) -> u64 {
+        self.shared.state().sources.get(hive).map_or(0, |source| source.published)
+    }
+
+    /// Waits until what was recorded before is published, but not for long.
+    pub async fn settled(&self) {
+        let newest = self.shared.state().ring.last();
+        let mut published = self.shared.published.subscribe();
+        // Late or closed: whoever asked goes on with what is known.
+        let _ = tokio::time::timeout(WRITTEN_WAIT_MAX, published.wait_for(|published| *published >= newest)).await;
+    }
+
+    /// Newest id that may be seen, and every change of it.
+    #[must_use]
+    pub fn published(&self) -> watch::Receiver<u64> {
+        self.shared.published.subscribe()
+    }
+
+    /// The history it is kept in.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.shared.history
+    }
+
+    /// Publishes what waits, then takes nothing more. The history stays open.
+    pub async fn close(&self) {
+        self.settled().await;
+        self.shared.state().closed = true;
+        self.shared.news.notify_one();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn keep_up(self: Arc<Self>) {
+        let mut before = 0;
+        loop {
+            self.news.notified().await;
+            loop {
+                match self.write().await {
+                    Some(written) if written > before => {
+                        before = written;
+                        self.publish(written, true);
+                    }
+                    // It cannot be written now, and is seen all the same.
+                    _ => {
+                        let newest = self.state().ring.last();
+                        self.publish(newest, false);
+                        break;
+                    }
+                }
+                if !self.state().ring.is_anything_waiting() {
+                    break;
+                }
+            }
+            if self.state().closed {
+                return;
+            }
+        }
+    }
+
+    /// Writes some of what waits; the newest id that is in the file now.
+    async fn write(self: &Arc<Self>) -> Option<u64> {
+        if !self.is_write_queued.swap(true, Ordering::Relaxed) {
+            let queued = QueuedWrite(Arc::clone(self));
+            self.history.write(move |connection| {
+                let shared = &queued.0;
+                let waiting = shared.state().ring.waiting();
+                events::write(connection, &waiting, shared.events_max)?;
+                if let Some((last, _)) = waiting.last() {
+                    shared.written.fetch_max(last.id, Ordering::Relaxed);
+                }
+                Ok(())
+            });
+        }
+        let flushed = self.history.flush().await;
+        flushed.is_ok().then(|| self.written.load(Ordering::Relaxed))
+    }
+
+    /// Lets everything up to `newest` be seen, and tells the listener what of it is new and our own.
+    fn publish(&self, newest: u64, is_written: bool) {
+        let told = {
+            let mut state = self.state();
+            let State { ring, sources, .. } = &mut *state;
+            let told = ring.publish(newest, is_written);
+            for (event, id) in &told {
+                if let (Some(id), Some(hive)) = (id, &event.hive) {
+                    sources.entry(hive.clone()).or_default().published = *id;
+                }
+            }
+            told
+        };
+        if let Some(listener) = self.listener.get() {
+            told.iter().filter(|(_, id)| id.is_none()).for_each(|(event, _)| listener(event));
+        }
+        self.published.send_if_modified(|published| {
+            let is_new = newest > *published;
+            *published = newest.max(*published);
+            is_new
+        });
+    }
+}
+
+/// There is one write in the history's queue at a time: it takes all that waits, however often it is tried.
+struct QueuedWrite(Arc<Shared>);
+
+impl Drop for QueuedWrite {
+    fn drop(&mut self) {
+        self.0.is_write_queued.store(false, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("tier", &self.tier).field("published", &*self.published.borrow()).finish()
+    }
+}
