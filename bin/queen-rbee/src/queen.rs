@@ -9,6 +9,7 @@
 //! Killed at any point, she leaves hives and workers running; the next queen goes on from the store.
 
 mod error;
+mod reach;
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use daemon_lifecycle::{OwnRecord, SelfRecord, Supervisor, SupervisorError};
+use monitoring::{Bounds, History};
 use rbee_runtime::config::Config;
 use rbee_runtime::dirs::Dirs;
 use rbee_runtime::http::{AllowedHosts, Door, finish, serve_until_closed};
@@ -30,10 +32,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use error::QueenError;
 
+use reach::{http_client, url_of};
+
 use crate::activity::Activity;
 use crate::api::{self, About, Api};
 use crate::fleet::{Fleet, Now};
-use crate::gateway::{self, Gateway, Keys, Limits, UsageBook};
+use crate::gateway::{self, Gateway, Keys, Limits, Tallies, UsageBook};
 use crate::hives::{self, LocalHive};
 use crate::lease::Terms;
 use crate::lock::LifeLock;
@@ -45,10 +49,6 @@ use crate::store::{Opened, Store};
 use crate::upgrade::{Holdings, Inherited, Old, Outcome, Predecessor, Relaunch, Upgrader, lock_file};
 use crate::upkeep;
 
-/// How long a worker's machine may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a machine that is gone goes unnoticed in the middle of an answer.
-const KEEPALIVE: Duration = Duration::from_secs(15);
 /// How long the server may take to end once everything is answered.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -113,6 +113,7 @@ async fn live_after(
     let lock = LifeLock::take(&lock_file(&dirs)).map_err(|source| QueenError::Lock { source })?;
     let Opened { store, state, restarts, .. } =
         Store::open(&dirs.queen_store_file()).map_err(|source| QueenError::Store { source })?;
+    let history = History::open(&dirs.queen_history_file(), &Bounds::from(&config.monitor)).history;
     let supervisor = supervisor(&config, &dirs, addr, without_hive).await?;
 
     let terms = Terms { ttl: config.queen.lease_ttl, grace: config.queen.lease_ttl * 2 };
@@ -132,6 +133,7 @@ async fn live_after(
         about: Arc::new(About { url: url.clone(), started: Instant::now(), restarts }),
         registry,
         activity: Arc::default(),
+        history,
         token,
     };
     let local_hive = match supervisor {
@@ -219,6 +221,7 @@ async fn live_after(
                 if let Err(error) = gateway.usage().leave_in(store_file).await {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the last usage is lost");
                 }
+                end_history(&gateway, &parts.history).await;
                 tracing::info!("this process was queen");
                 return Ok(());
             }
@@ -245,6 +248,7 @@ async fn live_after(
     if let Err(error) = gateway.usage().flush().await {
         tracing::warn!(error = &error as &dyn std::error::Error, "the last usage is lost");
     }
+    end_history(&gateway, &parts.history).await;
     holdings.close().await;
     tracing::info!("queen ends");
     let ended = ended.unwrap_or_else(|panic| Err(std::io::Error::other(panic)));
@@ -272,6 +276,7 @@ struct Parts {
     stopping: Stopping,
     metrics: Arc<Metrics>,
     activity: Arc<Activity>,
+    history: History,
     about: Arc<About>,
     http: reqwest::Client,
     token: Token,
@@ -287,6 +292,7 @@ impl Parts {
             activity: Arc::clone(&self.activity),
             token: self.token.clone(),
             usage: UsageBook::start(store, Arc::clone(&self.metrics)),
+            tallies: Tallies::start(self.history.clone()),
             // On loopback OpenAI's clients may send what they like; other machines must know the token, or a key.
             open: addr.ip().is_loopback(),
         };
@@ -355,6 +361,14 @@ impl Parts {
     }
 }
 
+/// Writes what was counted last, and closes the history.
+async fn end_history(gateway: &Gateway, history: &History) {
+    gateway.tallies().write();
+    if let Err(error) = history.close().await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the end of the history is lost");
+    }
+}
+
 fn body_bytes_max(config: &Config) -> usize {
     usize::try_from(config.queen.max_body.as_u64()).unwrap_or(usize::MAX)
 }
@@ -370,23 +384,4 @@ async fn supervisor(
     }
     let supervisor = Supervisor::open(hive_lifecycle::supervisor_config(dirs)).await;
     supervisor.map(Some).map_err(|source| QueenError::Hive { source })
-}
-
-fn http_client() -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_keepalive(KEEPALIVE)
-        .http1_only()
-        .build()
-}
-
-/// Where queen can be reached from this machine.
-fn url_of(addr: SocketAddr) -> String {
-    match (addr.ip().is_unspecified(), addr) {
-        (true, SocketAddr::V4(_)) => format!("http://127.0.0.1:{}", addr.port()),
-        (true, SocketAddr::V6(_)) => format!("http://[::1]:{}", addr.port()),
-        (false, _) => format!("http://{addr}"),
-    }
 }

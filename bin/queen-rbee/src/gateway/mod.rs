@@ -14,6 +14,7 @@ mod keys;
 mod lanes;
 mod limits;
 mod links;
+mod models;
 mod picker;
 mod pieces;
 mod prefix;
@@ -22,6 +23,7 @@ mod request;
 mod resume;
 mod sse;
 mod stream;
+mod tally;
 mod upstream;
 mod usage;
 
@@ -31,27 +33,26 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{self, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use rbee_api::openai::{Model, ModelList};
 use rbee_api::{ApiError, ErrorCode};
-use rbee_runtime::http::{HttpError, Json, current_correlation_id};
+use rbee_runtime::http::{HttpError, current_correlation_id};
 use rbee_runtime::token::Token;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub use keys::{KeyError, Keys};
 pub use limits::{Limits, connection_limits};
+pub use tally::Tallies;
 pub use usage::UsageBook;
 
 use crate::activity::Activity;
 use crate::metrics::{InFlightGauge, Metrics};
-use crate::orders::suggest;
 use crate::registry::Registry;
 use crate::stopping::Stopping;
 use dispatch::{Begun, Dispatch, Wanted};
@@ -63,8 +64,8 @@ use prefix::Warm;
 use relay::{Next, Relay};
 use request::Path;
 use resume::Progress;
+use tally::Ledger;
 use upstream::{Answer, AnswerBody, Upstream};
-use usage::Account;
 
 /// How long a request that is still being written has when queen ends.
 const LATE_BODY: Duration = Duration::from_secs(2);
@@ -84,6 +85,8 @@ pub struct Parts {
     pub token: Token,
     /// Is told what each key uses.
     pub usage: UsageBook,
+    /// Is told how the requests for each model go.
+    pub tallies: Tallies,
     /// Whether anybody may ask as long as there are no keys.
     pub open: bool,
 }
@@ -111,6 +114,7 @@ pub struct Shared {
     token: Token,
     open: bool,
     usage: UsageBook,
+    tallies: Tallies,
     upstream: Upstream,
     picker: Arc<Picker>,
     lanes: Arc<Lanes>,
@@ -150,6 +154,7 @@ impl Gateway {
             token: parts.token,
             open: parts.open,
             usage: parts.usage,
+            tallies: parts.tallies,
             lanes,
             warm: Warm::default(),
             in_flight: TaskTracker::new(),
@@ -161,8 +166,8 @@ impl Gateway {
     /// The routes.
     pub fn router(self) -> Router {
         Router::new()
-            .route("/v1/models", get(models))
-            .route("/v1/models/{*id}", get(model))
+            .route("/v1/models", get(models::list))
+            .route("/v1/models/{*id}", get(models::one))
             .route("/v1/chat/completions", post(chat_completions))
             .route("/v1/completions", post(completions))
             .route("/v1/embeddings", post(embeddings))
@@ -175,6 +180,12 @@ impl Gateway {
         &self.usage
     }
 
+    /// How the requests for each model go.
+    #[must_use]
+    pub fn tallies(&self) -> &Tallies {
+        &self.tallies
+    }
+
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
         self.settings.keys.caller(headers, &self.token, self.open)
     }
@@ -184,40 +195,6 @@ impl Gateway {
         self.in_flight.close();
         self.in_flight.wait().await;
     }
-}
-
-async fn models(State(gateway): State<Gateway>, headers: HeaderMap) -> Response {
-    let caller = match gateway.caller(&headers) {
-        Ok(caller) => caller,
-        Err(error) => return refusal(error),
-    };
-    let view = gateway.registry.view();
-    let models = view.routes.models.keys().filter(|name| caller.may_use(name));
-    let models = models.map(|name| Model::new(name, gateway.started_s));
-    Json(ModelList::new(models.collect())).into_response()
-}
-
-async fn model(
-    State(gateway): State<Gateway>,
-    extract::Path(id): extract::Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let known = gateway.caller(&headers).and_then(|caller| known_model(&gateway, &caller, &id));
-    match known {
-        Ok(()) => Json(Model::new(id, gateway.started_s)).into_response(),
-        Err(error) => refusal(error),
-    }
-}
-
-/// A model that a caller may not use does not exist for it.
-fn known_model(gateway: &Gateway, caller: &Caller, model: &str) -> Result<(), ApiError> {
-    let view = gateway.registry.view();
-    if view.routes.models.contains_key(model) && caller.may_use(model) {
-        return Ok(());
-    }
-    let known = view.routes.models.keys().filter(|name| caller.may_use(name));
-    let message = format!("there is no model `{model}`{}", suggest(model, known));
-    Err(ApiError::new(ErrorCode::ModelNotFound, message).with_param("model"))
 }
 
 fn refusal(error: ApiError) -> Response {
@@ -280,7 +257,7 @@ async fn answer(
         () = too_late => return Err(dispatch::shutting_down()),
     };
     let asked = request::peek(path, &body, caller.key.is_some())?;
-    known_model(gateway, &caller, &asked.model)?;
+    models::known(gateway, &caller, &asked.model)?;
     *model = Some(asked.model.clone());
     tracing::debug!(model = asked.model, stream = asked.stream, "asked");
     let wanted = Arc::new(Wanted {
@@ -292,9 +269,10 @@ async fn answer(
         arrived,
     });
     let account = caller.key.map(|key| gateway.usage.account(&key.name, &wanted.asked.model));
+    let ledger = gateway.tallies.ledger(&wanted.asked.model, arrived, account);
     match wanted.asked.stream && path != Path::Embeddings {
-        true => stream(gateway, settings, wanted, account, tracked).await,
-        false => whole(gateway, settings, wanted, account, tracked).await,
+        true => stream(gateway, settings, wanted, ledger, tracked).await,
+        false => whole(gateway, settings, wanted, ledger, tracked).await,
     }
 }
 
@@ -303,19 +281,18 @@ async fn whole(
     gateway: &Gateway,
     settings: Arc<Settings>,
     wanted: Arc<Wanted>,
-    mut account: Option<Account>,
+    mut ledger: Ledger,
     tracked: Tracked,
 ) -> Result<Response, ApiError> {
     let own_body = wanted.asked.own.as_ref().map(|own| own.at(&Progress::default()));
     let dispatch = Dispatch::new(gateway.clone(), settings, wanted, own_body, false, 0);
     let begun = dispatch.run().await;
-    if let Some(account) = &mut account {
-        match &begun {
-            Ok(Begun { answer, .. }) if answer.status.is_success() => {
-                answer.usage().into_iter().for_each(|u| account.used(u))
-            }
-            _ => account.failed(),
+    match &begun {
+        Ok(Begun { answer, .. }) if answer.status.is_success() => {
+            answer.usage().into_iter().for_each(|usage| ledger.used(usage));
+            ledger.done();
         }
+        _ => ledger.failed(),
     }
     let Begun { answer, in_flight, .. } = begun?;
     Ok(pass_on(answer, in_flight, tracked))
@@ -352,10 +329,10 @@ async fn stream(
     gateway: &Gateway,
     settings: Arc<Settings>,
     wanted: Arc<Wanted>,
-    account: Option<Account>,
+    ledger: Ledger,
     tracked: Tracked,
 ) -> Result<Response, ApiError> {
-    let mut relay = Relay::new(gateway.clone(), settings, wanted, account);
+    let mut relay = Relay::new(gateway.clone(), settings, wanted, ledger);
     let first = match relay.next().await {
         Next::Pass(first) => first,
         Next::Failed(error) => return Err(error),

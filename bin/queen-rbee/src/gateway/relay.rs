@@ -27,8 +27,8 @@ use super::events;
 use super::picker::InFlight;
 use super::pieces::Pieces;
 use super::stream::{End, Stream};
+use super::tally::Ledger;
 use super::upstream::{Answer, AnswerBody};
-use super::usage::Account;
 use super::{Gateway, Settings};
 
 /// Times that one answer is gone on with.
@@ -53,7 +53,7 @@ pub(super) struct Relay {
     deaths: u32,
     /// Of the worker that began first.
     pub(super) headers: Option<http::HeaderMap>,
-    account: Option<Account>,
+    ledger: Ledger,
 }
 
 type Asking = Pin<Box<dyn Future<Output = Result<Begun, ApiError>> + Send>>;
@@ -94,12 +94,7 @@ enum Break {
 
 impl Relay {
     /// Begins to ask.
-    pub(super) fn new(
-        gateway: Gateway,
-        settings: Arc<Settings>,
-        wanted: Arc<Wanted>,
-        account: Option<Account>,
-    ) -> Self {
+    pub(super) fn new(gateway: Gateway, settings: Arc<Settings>, wanted: Arc<Wanted>, ledger: Ledger) -> Self {
         let interrupted = gateway.clone();
         let now = Instant::now();
         let mut relay = Self {
@@ -111,7 +106,7 @@ impl Relay {
             resumes: 0,
             deaths: 0,
             headers: None,
-            account,
+            ledger,
             gateway,
             settings,
             wanted,
@@ -174,7 +169,7 @@ impl Relay {
         let Answer { status, headers, body } = answer;
         let AnswerBody::Events(pieces) = body else {
             self.phase = Phase::Ended;
-            self.account_failed();
+            self.ledger.failed();
             return Some(Next::Other(Box::new((Answer { status, headers, body }, in_flight))));
         };
         if self.stream.has_passed() {
@@ -240,7 +235,7 @@ impl Relay {
         let own = flowing.in_flight.endpoint().own_engine && self.wanted.asked.own.is_some();
         let error = match &why {
             Break::Error(error) if !own || !events::is_the_workers_fault(error) => {
-                self.account_failed();
+                self.ledger.failed();
                 return Some(Next::Pass(events::event(error)));
             }
             why => self.note_break(&flowing.in_flight, why),
@@ -256,7 +251,7 @@ impl Relay {
             self.ask();
             return None;
         }
-        self.account_failed();
+        self.ledger.failed();
         Some(match why {
             Break::Error(error) => Next::Pass(events::event(&error)),
             _ => Next::Failed(error),
@@ -328,6 +323,7 @@ impl Relay {
     }
 
     fn pass(&mut self, bytes: Bytes) -> Next {
+        self.ledger.begun();
         self.last_sent = Instant::now();
         Next::Pass(bytes)
     }
@@ -360,13 +356,9 @@ impl Relay {
     }
 
     fn fail(&mut self, error: ApiError) -> Next {
-        self.account_failed();
+        self.ledger.failed();
         self.phase = Phase::Ended;
         Next::Failed(error)
-    }
-
-    fn account_failed(&mut self) {
-        self.account.iter_mut().for_each(Account::failed);
     }
 
     /// An error to a client that has been promised a stream.
@@ -383,6 +375,6 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         let usage = self.stream.usage();
-        self.account.iter_mut().for_each(|account| account.used(usage));
+        self.ledger.used(usage);
     }
 }

@@ -188,20 +188,20 @@ async fn whole(mut pieces: Pieces, patience: Duration) -> Result<AnswerBody, Out
 impl Answer {
     /// What it took, where it says so.
     pub(super) fn usage(&self) -> Option<Usage> {
-        #[derive(Deserialize)]
-        struct WithUsage {
-            usage: EmbeddingsUsage,
-        }
         // That of embeddings generates nothing.
         #[derive(Deserialize)]
-        struct EmbeddingsUsage {
+        struct AnyUsage {
             prompt_tokens: u64,
             #[serde(default)]
             completion_tokens: u64,
         }
         let AnswerBody::Whole(body) = &self.body else { return None };
-        let said: WithUsage = serde_json::from_slice(body).ok()?;
-        Some(Usage::new(said.usage.prompt_tokens, said.usage.completion_tokens))
+        // In JSON a quote inside of a text is escaped, so this is a key; it stands near the end, and the rest of a large
+        // answer need not be read for it.
+        let at = memchr::memmem::rfind(body, br#""usage""#)? + br#""usage""#.len();
+        let said = body[at..].trim_ascii_start().strip_prefix(b":")?;
+        let said = serde_json::Deserializer::from_slice(said).into_iter::<AnyUsage>().next()?.ok()?;
+        Some(Usage::new(said.prompt_tokens, said.completion_tokens))
     }
 }
 
@@ -263,6 +263,22 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn usage_is_found_wherever_it_stands_and_no_text_is_taken_for_it() {
+        for (body, expected) in [
+            (r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}"#, Some((3, 4))),
+            (r#"{"usage" : {"prompt_tokens":3},"data":[{"embedding":[1,2]}]}"#, Some((3, 0))),
+            (r#"{"choices":[{"text":"\"usage\":{\"prompt_tokens\":9}"}]}"#, None),
+            (r#"{"usage":null}"#, None),
+            (r#"{"usage":{"prompt_tokens":3"#, None),
+            ("", None),
+        ] {
+            let body = AnswerBody::Whole(bytes::Bytes::from(body));
+            let answer = Answer { status: http::StatusCode::OK, headers: HeaderMap::new(), body };
+            assert_eq!(answer.usage(), expected.map(|(prompt, completion)| Usage::new(prompt, completion)));
+        }
+    }
 
     #[test]
     fn only_what_is_meant_for_the_worker_reaches_it() {
