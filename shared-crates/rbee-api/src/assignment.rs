@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::container::ContainerSpec;
-use crate::{ApiError, ErrorCode, ReplicaId, WorkerStatus};
+use crate::{ApiError, ErrorCode, EventKind, ProcessUsage, ReplicaId, WorkerStatus};
 
 /// Everything one hive shall run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -139,6 +139,9 @@ pub struct WorkerSpec {
     /// It must say `WATCHDOG=1` at least this often once it is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watchdog_ms: Option<u64>,
+    /// Commands that its hive runs when something of these kinds happens to it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub on: BTreeMap<EventKind, Vec<String>>,
     /// What it may use before somebody is told, or it is restarted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<ThresholdsSpec>,
@@ -345,6 +348,12 @@ pub struct Heartbeat {
     /// It takes no new work and is about to end.
     #[serde(default)]
     pub stopping: bool,
+    /// What its own process uses, as last sampled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<ProcessUsage>,
+    /// What is wrong with its history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_trouble: Option<String>,
     /// Its workers.
     pub workers: Vec<WorkerStatus>,
     /// The last upgrade it has come to.

@@ -35,6 +35,7 @@ pub(crate) fn wish(replicas: u32) -> Wish {
             forking: false,
             listen: None,
             watchdog_ms: None,
+            on: BTreeMap::new(),
             thresholds: None,
         },
         model: Some(ModelSpec { name: "m".into(), source: "file:/m.gguf".into(), sha256: None }),

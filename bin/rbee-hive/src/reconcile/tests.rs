@@ -38,6 +38,7 @@ pub(crate) fn worker(name: &str, replica: u32, desired: Desired) -> WorkerAssign
             forking: false,
             listen: None,
             watchdog_ms: None,
+            on: BTreeMap::new(),
             thresholds: None,
         }),
         model: None,

@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use rbee_api::ids::is_valid_name;
 
 use super::document::Document;
+use super::hooks;
 use super::limits;
 use super::monitor;
 use super::problem::did_you_mean;
@@ -36,6 +37,7 @@ pub(super) fn check(config: &Config, document: &mut Document<'_>) {
         check_worker(config, name, worker, &key, document);
         check_bounds(worker, &key, document);
     }
+    hooks::check(config, document);
     dependencies::check(config, document);
     check_profiles(config, document);
 }

@@ -10,11 +10,13 @@ mod check;
 mod container;
 mod dependencies;
 mod document;
+mod hooks;
 mod in_force;
 mod limits;
 mod monitor;
 mod problem;
 mod queen;
+mod restart;
 mod schema;
 mod settings;
 mod to_spec;
@@ -23,15 +25,14 @@ mod values;
 pub use changed::changed_keys;
 pub use check::REPLICAS_MAX;
 pub use container::{ContainerConfig, DOCKER_HOST_DEFAULT};
+pub use hooks::{HooksConfig, OnConfig};
 pub use in_force::NotInForce;
 pub use model_store::{ModelSource, Sha256Digest};
 pub use monitor::{MonitorConfig, ThresholdAction, ThresholdsConfig};
 pub use problem::{ConfigError, Problem};
 pub use queen::{KeyConfig, QueenConfig};
-pub use schema::{
-    Config, HealthConfig, HiveConfig, IoClass, LimitsConfig, LogConfig, ModelConfig, RestartConfig, RestartPolicy,
-    Role, WorkerConfig,
-};
+pub use restart::{RestartConfig, RestartPolicy};
+pub use schema::{Config, HealthConfig, HiveConfig, IoClass, LimitsConfig, LogConfig, ModelConfig, Role, WorkerConfig};
 pub use settings::{Loaded, Overrides, Settings};
 pub use to_spec::UnknownProfile;
 pub use values::{InvalidValue, PortRange, Probe, Ready, StopSignal};

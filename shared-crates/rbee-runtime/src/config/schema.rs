@@ -10,8 +10,10 @@ use model_store::{ModelSource, Sha256Digest};
 use serde::{Deserialize, Serialize};
 
 use super::container::ContainerConfig;
+use super::hooks::{HooksConfig, OnConfig};
 use super::monitor::{MonitorConfig, ThresholdsConfig};
 use super::queen::QueenConfig;
+use super::restart::RestartConfig;
 use super::values::{PortRange, Probe, Ready, StopSignal, duration, optional_duration};
 
 /// The whole file.
@@ -34,6 +36,10 @@ pub struct Config {
     pub model: BTreeMap<String, ModelConfig>,
     /// `[worker.NAME]`.
     pub worker: BTreeMap<String, WorkerConfig>,
+    /// `[on]`: commands for what happens to any daemon, queen and hives too.
+    pub on: OnConfig,
+    /// `[hooks]`.
+    pub hooks: HooksConfig,
     /// `[profiles]`: names of workers for each profile; `*` means all.
     pub profiles: BTreeMap<String, Vec<String>>,
 }
@@ -211,6 +217,8 @@ pub struct WorkerConfig {
     pub thresholds: Option<ThresholdsConfig>,
     /// How its log is kept.
     pub log: LogConfig,
+    /// Commands for what happens to it.
+    pub on: OnConfig,
 }
 
 impl Default for WorkerConfig {
@@ -248,6 +256,7 @@ impl Default for WorkerConfig {
             limits: LimitsConfig::default(),
             thresholds: None,
             log: LogConfig::default(),
+            on: OnConfig::default(),
         }
     }
 }
@@ -275,66 +284,6 @@ impl Default for HealthConfig {
             interval: Duration::from_secs(30),
             timeout: Duration::from_secs(5),
             failures: 3,
-        }
-    }
-}
-
-/// When a worker that ended is started again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RestartPolicy {
-    /// However it ended.
-    #[default]
-    Always,
-    /// Only when it ended with an error or a signal.
-    OnFailure,
-    /// Not at all.
-    Never,
-}
-
-impl RestartPolicy {
-    /// The word of the configuration.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Always => "always",
-            Self::OnFailure => "on-failure",
-            Self::Never => "never",
-        }
-    }
-}
-
-/// `restart = { … }`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RestartConfig {
-    /// When. Default `always`.
-    pub policy: RestartPolicy,
-    /// First delay; doubles each time. Default 1 s.
-    #[serde(with = "duration")]
-    pub backoff_min: Duration,
-    /// Longest delay. Default 60 s.
-    #[serde(with = "duration")]
-    pub backoff_max: Duration,
-    /// Restarts within `within` before it counts as failed. Default 5.
-    pub max_restarts: u32,
-    /// The window in which restarts count. Default 1 h.
-    #[serde(with = "duration")]
-    pub within: Duration,
-    /// Stability after which the count starts anew. Default 1 h.
-    #[serde(with = "duration")]
-    pub reset_after: Duration,
-}
-
-impl Default for RestartConfig {
-    fn default() -> Self {
-        Self {
-            policy: RestartPolicy::default(),
-            backoff_min: Duration::from_secs(1),
-            backoff_max: Duration::from_secs(60),
-            max_restarts: 5,
-            within: Duration::from_secs(3600),
-            reset_after: Duration::from_secs(3600),
         }
     }
 }

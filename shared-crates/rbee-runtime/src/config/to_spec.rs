@@ -168,6 +168,7 @@ impl WorkerConfig {
             forking: self.forking,
             listen: self.listen.clone(),
             watchdog_ms: self.watchdog.map(millis),
+            on: self.on.commands(),
             thresholds: self.thresholds.as_ref().map(ThresholdsConfig::to_spec),
         }
     }

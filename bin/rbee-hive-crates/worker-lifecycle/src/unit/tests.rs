@@ -39,6 +39,7 @@ fn worker(engine: Engine, model: bool) -> WorkerAssignment {
             forking: false,
             listen: None,
             watchdog_ms: None,
+            on: BTreeMap::new(),
             thresholds: None,
         }),
         model: model.then(|| ModelSpec { name: "m".into(), source: "file:/m.gguf".into(), sha256: None }),
