@@ -41,6 +41,13 @@ impl Journal {
         EventsReply { events: events.into_iter().map(Arc::unwrap_or_clone).collect(), next }
     }
 
+    /// Every event that is kept, oldest first: at most `events_max`, and those that wait to be written.
+    pub async fn all(&self) -> Vec<Event> {
+        self.settled().await;
+        let Page { events, .. } = self.page(0, &EventQuery::default(), usize::MAX).await;
+        events.into_iter().map(Arc::unwrap_or_clone).collect()
+    }
+
     /// What comes after `known` of this journal, for who keeps a copy of it; at most `limit`.
     pub async fn copy_after(&self, known: u64, limit: usize) -> Vec<Event> {
         let after = match known {

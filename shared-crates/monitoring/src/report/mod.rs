@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use rbee_api::Event;
+use rbee_api::event::{Event, EventKind};
 use rbee_api::report::{DaemonReport, Period, Report, Series};
 
 pub use histogram::{AtomicHistogram, Histogram};
@@ -38,6 +38,8 @@ use usage::Fold;
 
 /// A clock that goes back by less is taken to have been put right.
 const CLOCK_JITTER_MS: i64 = 1_000;
+/// Notes about lost events, and about clocks.
+const GAP_NOTES_MAX: usize = 5;
 
 /// Whose records they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,8 +169,16 @@ impl Draft {
         self.own_points.iter().for_each(|point| presence.saw(point));
         let away = presence.absences();
         let mut by_daemon: BTreeMap<(Option<&str>, &str), Vec<&Event>> = BTreeMap::new();
-        for event in &self.events {
+        let (gaps, events): (Vec<&Event>, Vec<&Event>) =
+            self.events.iter().partition(|event| event.kind == EventKind::Gap);
+        for event in events {
             by_daemon.entry((event.hive.as_deref(), &event.daemon)).or_default().push(event);
+        }
+        // Nobody knows whose events are lost: those of a hive, or of anybody.
+        for ((hive, _), events) in &mut by_daemon {
+            let of_it = gaps.iter().filter(|gap| gap.hive.is_none() || gap.hive.as_deref() == *hive);
+            events.extend(of_it);
+            events.sort_by_key(|event| event.id);
         }
         for daemon in self.usages.keys() {
             by_daemon.entry((self.tier.hive_of(daemon), daemon)).or_default();
@@ -180,6 +190,7 @@ impl Draft {
         daemons.sort_by(|a, b| merge::order(a).cmp(&merge::order(b)));
         let mut notes = self.notes.clone();
         notes.extend(clock_notes(&self.events, self.window));
+        notes.extend(gap_notes(&gaps, self.window));
         let moment = |ms| Timestamp::from_millisecond(ms).unwrap_or_default();
         Report {
             period: self.period,
@@ -285,7 +296,18 @@ fn clock_notes(events: &[Event], window: Window) -> Vec<String> {
         }
         *latest_ms = at_ms;
     }
-    notes
+    notes.split_off(notes.len().saturating_sub(GAP_NOTES_MAX))
+}
+
+/// Events that were lost; the newest ones.
+fn gap_notes(gaps: &[&Event], window: Window) -> Vec<String> {
+    let told = |gap: &&&Event| window.contains(gap.at);
+    let note = |gap: &&Event| {
+        let of = gap.hive.as_deref().map(|hive| format!(" of hive {hive}")).unwrap_or_default();
+        let why = gap.cause.as_deref().unwrap_or("nobody knows how many");
+        format!("events{of} before {:.0} are lost: {why}", gap.at)
+    };
+    gaps.iter().filter(told).rev().take(GAP_NOTES_MAX).map(note).collect()
 }
 
 #[cfg(test)]

@@ -100,6 +100,23 @@ fn a_clock_that_jumped_back_is_said() {
     assert_eq!((times.down_ms, times.up_ms), (1_000, 43_599_000));
 }
 
+/// REPT-02
+#[test]
+fn after_lost_events_nothing_is_known_of_anybody_until_the_next_word_of_it() {
+    let mut draft = draft(hive());
+    draft.events([
+        event(1, 3_600, "a/0", EventKind::Running),
+        event(2, 3_600, "b/0", EventKind::Running),
+        because("the disk was full", event(3, 50_000, "a/0", EventKind::Gap)),
+        event(4, 60_000, "b/0", EventKind::Restarting),
+        event(5, 60_001, "b/0", EventKind::Running),
+    ]);
+    let report = draft.finish();
+    let unknown: Vec<u64> = report.daemons.iter().map(|daemon| daemon.availability.unknown_ms / 1_000).collect();
+    assert_eq!(unknown, [40_000, 10_000]);
+    assert!(report.notes[0].contains("lost") && report.notes[0].contains("the disk was full"), "{:?}", report.notes);
+}
+
 /// REPT-10
 #[test]
 fn queen_knows_of_a_silent_hive_what_it_had_told_and_no_more() {

@@ -6,10 +6,29 @@ use jiff::Timestamp;
 use rbee_api::report::Period;
 
 use super::{History, HistoryError};
+use crate::Journal;
 use crate::report::{Draft, Point, Tier};
 use crate::sample::{Sample, Summary};
 
 const HOUR_MS: i64 = 3_600_000;
+
+impl Journal {
+    /// Begins the report of a tier about the period that ends `now`, from all that it has kept; it samples once an
+    /// `interval`. A history that cannot be read is said in the report, which tells what is known without it.
+    pub async fn draft(&self, tier: Tier, period: Period, now: Timestamp, interval: Duration) -> Draft {
+        let mut draft = match self.history().draft(tier.clone(), period, now, interval).await {
+            Ok(draft) => draft,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a report is made without the history");
+                let mut draft = Draft::new(tier, period, now, interval);
+                draft.note(format!("samples and requests cannot be read now: {error}"));
+                draft
+            }
+        };
+        draft.events(self.all().await);
+        draft
+    }
+}
 
 impl History {
     /// Begins the report of a tier about the period that ends `now`: all but its events.
