@@ -101,6 +101,11 @@ impl SelfRecord {
     /// # Errors
     /// When the files cannot be removed.
     pub fn remove(pid_file: &Path) -> Result<(), RecordError> {
+        let state = ManagedFiles::beside(pid_file).run.state;
+        // Looked at before the lock too: where others keep the record there may be no lock file, and none is to be left.
+        if !matches!(StateFile::read(&state), StateFile::State(state) if state.self_kept) {
+            return Ok(());
+        }
         match OwnRecord::hold(pid_file, std::process::id(), Duration::ZERO) {
             Ok(Some(record)) => record.remove_if_self_kept(),
             Ok(None) | Err(RecordError::Held { .. }) => Ok(()),
@@ -166,6 +171,13 @@ mod tests {
         assert!(record.write().unwrap());
         let StateFile::State(state) = StateFile::read(&dir.path().join("self.state")) else { panic!("no state") };
         assert_eq!((state.restarts, state.self_kept), (1, true));
+        // Kept by others, such as a supervisor with a lock of another name: untouched.
+        let others = crate::state_file::RunState { self_kept: false, ..(*state).clone() };
+        others.write(&dir.path().join("self.state")).unwrap();
+        std::fs::remove_file(dir.path().join("self.lock")).unwrap();
+        SelfRecord::remove(&record.pid_file).unwrap();
+        assert!(!dir.path().join("self.lock").exists() && dir.path().join("self.state").exists());
+        state.write(&dir.path().join("self.state")).unwrap();
         SelfRecord::remove(&record.pid_file).unwrap();
         assert_eq!(manager.status().unwrap(), DaemonStatus::Stopped);
     }
