@@ -26,6 +26,11 @@ pub(super) struct Row {
     pub(super) note: String,
 }
 
+/// A URL for the eye.
+pub(super) fn short_url(url: &str) -> &str {
+    url.strip_prefix("http://").unwrap_or(url)
+}
+
 /// The rows that the tree's filter lets through; a hive stays with a worker of it.
 pub(super) fn rows(state: &State) -> Vec<Row> {
     let filter = state.filter(Pane::Tree).to_lowercase();
@@ -89,13 +94,13 @@ fn queen_row(queen: &QueenStatus) -> Row {
         pid: queen.pid,
         uptime_s: queen.pid.map(|_| queen.uptime_s),
         restarts: queen.restarts,
-        cpu_percent: None,
-        rss_bytes: None,
+        cpu_percent: queen.usage.as_ref().map(|usage| usage.cpu_percent),
+        rss_bytes: queen.usage.as_ref().map(|usage| usage.rss_bytes),
         queue_depth: None,
         cache_hit_rate: None,
         note: match &queen.version {
-            Some(version) => harmless(&format!("v{version} at {}", queen.url)).into_owned(),
-            None => harmless(&queen.url).into_owned(),
+            Some(version) => harmless(&format!("v{version} at {}", short_url(&queen.url))).into_owned(),
+            None => harmless(short_url(&queen.url)).into_owned(),
         },
     }
 }
@@ -114,11 +119,11 @@ fn hive_row(hive: &HiveStatus, under_queen: bool, last: bool) -> Row {
         pid: hive.pid,
         uptime_s: hive.pid.map(|_| hive.uptime_s),
         restarts: hive.restarts,
-        cpu_percent: None,
-        rss_bytes: None,
+        cpu_percent: hive.usage.as_ref().map(|usage| usage.cpu_percent),
+        rss_bytes: hive.usage.as_ref().map(|usage| usage.rss_bytes),
         queue_depth: None,
         cache_hit_rate: None,
-        note: harmless(hive.reason.as_deref().unwrap_or(&hive.url)).into_owned(),
+        note: harmless(hive.reason.as_deref().unwrap_or(short_url(&hive.url))).into_owned(),
     }
 }
 

@@ -113,18 +113,27 @@ fn take_status(state: &mut State, mut fleet: FleetStatus, notes: &[String]) {
     look(state);
 }
 
-/// Notes what each worker uses.
+/// Notes what each daemon uses.
 fn look(state: &mut State) {
     let since = state.looked_at.map(|at| state.now.as_millisecond() - at.as_millisecond());
     if since.is_some_and(|ms| (0..LOOK_EVERY_MS).contains(&i128::from(ms))) {
         return;
     }
     state.looked_at = Some(state.now);
-    let mut there = HashSet::new();
-    for (hive, worker) in state.fleet.workers() {
+    let queen = state.fleet.queen.as_ref().and_then(|queen| queen.usage.as_ref()).map(|usage| (Place::Queen, usage));
+    let hives =
+        state.fleet.hives.iter().filter_map(|hive| Some((Place::Hive(hive.name.clone()), hive.usage.as_ref()?)));
+    let tiers = queen.into_iter().chain(hives);
+    let tiers =
+        tiers.map(|(place, usage)| (place, Look { cpu_percent: usage.cpu_percent, rss_bytes: usage.rss_bytes }));
+    let workers = state.fleet.workers().map(|(hive, worker)| {
         let place = Place::Worker { hive: hive.to_owned(), name: worker.name.clone(), replica: worker.replica };
+        (place, Look { cpu_percent: worker.cpu_percent, rss_bytes: worker.rss_bytes })
+    });
+    let mut there = HashSet::new();
+    for (place, look) in tiers.chain(workers) {
         let looks = state.looks.entry(place.clone()).or_default();
-        looks.push_back(Look { cpu_percent: worker.cpu_percent, rss_bytes: worker.rss_bytes });
+        looks.push_back(look);
         if looks.len() > LOOKS_MAX {
             looks.pop_front();
         }

@@ -22,7 +22,7 @@ use ratatui::widgets::{Clear, Widget as _};
 use rbee_api::Phase;
 
 use super::keys::HELP;
-use super::rows::{Row, rows};
+use super::rows::{Row, rows, short_url};
 use super::state::{Link, Mode, Pane, State};
 use crate::ui::harmless;
 use text::{cut, duration, left, width};
@@ -32,6 +32,19 @@ use theme::sign;
 const WIDE_COLUMNS: u16 = 110;
 const SMALL_LINES: u16 = 14;
 const DETAIL_COLUMNS: u16 = 44;
+
+/// Phases as the head counts them: what is well, what is on its way, what is not.
+const HEAD: [Phase; 9] = [
+    Phase::Running,
+    Phase::Starting,
+    Phase::Restarting,
+    Phase::Draining,
+    Phase::Stopping,
+    Phase::Failed,
+    Phase::Unavailable,
+    Phase::Stale,
+    Phase::Stopped,
+];
 
 /// Draws everything.
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: Theme) {
@@ -61,7 +74,7 @@ fn draw_body(frame: &mut Frame<'_>, area: Rect, state: &State, rows: &[Row], the
     let selected = rows.iter().find(|row| Some(&row.place) == state.selected.as_ref());
     let wants = u16::try_from(rows.len()).unwrap_or(u16::MAX).saturating_add(1);
     if area.width >= WIDE_COLUMNS {
-        let height = wants.clamp(8, area.height / 2);
+        let height = wants.max(8).min(area.height / 2);
         let (upper, lower) = split_lines(area, height);
         let (left, right) = split_columns(upper, area.width - DETAIL_COLUMNS);
         tree::draw(frame, left, state, rows, theme);
@@ -117,7 +130,7 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
 fn head_of_fleet(state: &State, columns: usize, theme: Theme) -> Vec<Span<'static>> {
     let mut spans = vec![Span::styled("rbee", theme.accent().patch(Theme::bold()))];
     let mut used = 4;
-    for phase in Phase::ALL {
+    for phase in HEAD {
         let count = state.fleet.workers().filter(|(_, worker)| worker.phase == phase).count();
         let text = format!("  {} {count}", sign(phase));
         let long = format!("{text} {phase}");
@@ -128,7 +141,8 @@ fn head_of_fleet(state: &State, columns: usize, theme: Theme) -> Vec<Span<'stati
         }
     }
     let clock = state.now.strftime("%H:%M:%SZ").to_string();
-    let end = if columns >= 60 { format!("{}  {clock}", harmless(&state.url)) } else { clock };
+    let long = format!("{}  {clock}", harmless(short_url(&state.url)));
+    let end = if used + width(&long) + 2 <= columns { long } else { clock };
     if used + width(&end) + 2 <= columns {
         spans.push(Span::raw(" ".repeat(columns - used - width(&end))));
         spans.push(Span::styled(end, theme.dim()));

@@ -23,7 +23,7 @@ pub(super) fn rule(frame: &mut Frame<'_>, area: Rect, title: &str, end: &str, in
     }
     let title = cut(title, columns.saturating_sub(4));
     let room = columns.saturating_sub(width(&title) + 4);
-    let end = if width(end) + 3 <= room { format!(" {end} ─") } else { String::new() };
+    let end = if !end.is_empty() && width(end) + 3 <= room { format!(" {end} ─") } else { String::new() };
     let dashes = columns.saturating_sub(width(&title) + 3 + width(&end));
     let style = if in_front { theme.accent() } else { theme.dim() };
     let name = if in_front { theme.accent().patch(Theme::bold()) } else { Style::new() };
