@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use daemon_lifecycle::{SelfRecord, SupervisorError};
+use rbee_hive::container::ContainerCommand;
 use rbee_hive::pool::PoolError;
 use rbee_hive::run::{Hive, Settings};
 use rbee_hive::source::Source;
@@ -43,6 +44,9 @@ enum Command {
     Run(RunArgs),
     /// Say who this is and whether it could run here, and end: asked before an upgrade.
     SelfCheck(RunArgs),
+    /// Stand for a container; for the hive itself to call.
+    #[command(subcommand, hide = true)]
+    Container(ContainerCommand),
 }
 
 #[derive(Debug, Args)]
@@ -83,6 +87,7 @@ Exit codes: 0 stopped in order; 69 port taken; 75 another hive runs here; 78 con
 
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
+        Command::Container(command) => return command.carry_out(),
         Command::Run(args) => start(&args),
         Command::SelfCheck(args) => self_check(&args).map(|()| None),
     };

@@ -1,7 +1,7 @@
 //! Memory that a burst of work leaves unused goes back to the system: a supervisor lives for months and is idle for most of them.
 
 /// Gives back unused heap pages, and code that only the burst needed. Takes milliseconds with a large heap.
-pub(crate) fn give_back() {
+pub fn give_back() {
     give_back_heap();
     let_go_of_code();
 }

@@ -37,7 +37,7 @@ pub(crate) use child::Piece;
 pub(crate) use child_limits::{ChildLimits, raise_open_files};
 pub use clock::clock_is_synchronised;
 pub(crate) use identity::{Process, ProcessIdentity, session_of};
-pub(crate) use memory::give_back as give_back_memory;
+pub use memory::give_back as give_back_memory;
 pub(crate) use orphans::adopt_and_reap;
 pub(crate) use payload::memory_bytes as payload_memory_bytes;
 pub(crate) use replace::replace_self;
