@@ -12,14 +12,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use monitoring::{History, Sampler};
 use rbee_api::client::ClientError;
 use rbee_api::{Assignment, ControlClient, Heartbeat, HeartbeatReply};
 use tokio::sync::Notify;
 use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::events::{Events, HEARTBEAT_EVENTS_MAX};
 use crate::orders::StoredOrders;
 use crate::pool::Pool;
-use crate::sample::Sampler;
 use crate::upgrade::Upgrades;
 use crate::view::View;
 
@@ -56,6 +58,10 @@ pub struct Link {
     pub pool: Pool,
     /// What is measured.
     pub sampler: Arc<Mutex<Sampler>>,
+    /// What is kept of it.
+    pub history: History,
+    /// What happens here.
+    pub events: Events,
     /// Upgrades of this hive.
     pub upgrades: Upgrades,
 }
@@ -83,12 +89,25 @@ impl Link {
         let mut upgrades = self.upgrades.outcomes();
         let mut delays = backoff();
         let mut away = false;
+        let mut published = self.events.journal().published();
+        // How far queen knows what happened here, as she said herself.
+        let mut known = None;
         loop {
             let view = views.borrow_and_update().clone();
             upgrades.mark_unchanged();
+            published.mark_unchanged();
+            let events = match known {
+                Some(known) => self.events.unknown_to_queen(known).await,
+                None => Vec::new(),
+            };
             let sent = Instant::now();
-            match self.client.heartbeat(&self.identity.name, &self.heartbeat(&view)).await {
-                Ok(HeartbeatReply { lease_ttl_ms, .. }) => {
+            let heartbeat = Heartbeat { events, ..self.heartbeat(&view) };
+            match self.client.heartbeat(&self.identity.name, &heartbeat).await {
+                Ok(HeartbeatReply { lease_ttl_ms, events_known, .. }) => {
+                    // She has only now said how far she knows, or there may be more than fits: the next word follows at once.
+                    let has_more = heartbeat.events.len() == HEARTBEAT_EVENTS_MAX || known.is_none();
+                    let has_more = has_more && events_known.is_some() && events_known != known;
+                    known = events_known;
                     if std::mem::take(&mut away) {
                         tracing::info!(queen = self.client.base_url(), "queen is back");
                     }
@@ -107,9 +126,12 @@ impl Link {
                             // A queen that was started again knows nothing of us until we speak.
                             () = broken.notified() => {}
                             Ok(()) = upgrades.changed() => {}
+                            Ok(()) = published.changed(), if known.is_some() => {}
                         }
                     };
-                    let _ = tokio::time::timeout(rest, early).await;
+                    if !has_more {
+                        let _ = tokio::time::timeout(rest, early).await;
+                    }
                     sleep(BEAT_INTERVAL_MIN.saturating_sub(sent.elapsed())).await;
                 }
                 Err(error) => {
@@ -174,8 +196,34 @@ impl Link {
             fleet_id: view.fleet_id.clone(),
             generation: view.generation,
             stopping: view.stopping,
+            usage: sampler.learned(std::process::id()).cloned(),
+            history_trouble: self.history.trouble(),
             workers,
             upgrade: self.upgrades.last(),
+            events: Vec::new(),
+        }
+    }
+}
+
+/// The line to queen, as long as it is held.
+#[derive(Debug)]
+pub(crate) struct Line {
+    link: Link,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Line {
+    pub(crate) fn up(link: Link, current: Option<Assignment>) -> Self {
+        let of_task = link.clone();
+        let task = AbortOnDropHandle::new(tokio::spawn(async move { of_task.run(current).await }));
+        Self { link, _task: task }
+    }
+
+    pub(crate) async fn down(self, say_so: bool) {
+        let Self { link, _task: task } = self;
+        drop(task);
+        if say_so {
+            link.farewell().await;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use daemon_lifecycle::UnitStatus;
 use jiff::Timestamp;
-use rbee_api::assignment::Engine;
+use rbee_api::assignment::{Engine, ThresholdsSpec};
 use rbee_api::{Desired, Health, Phase, ReplicaId, WorkerAssignment, WorkerStatus};
 
 use crate::reconcile::Told;
@@ -35,6 +35,10 @@ pub struct WorkerView {
     pub blocked: bool,
     /// What is wanted of it; absent for one that is being removed.
     pub desired: Option<Desired>,
+    /// The process that does its work, where that is none of its own.
+    pub payload: Option<u32>,
+    /// What it may use before somebody is told.
+    pub thresholds: Option<ThresholdsSpec>,
 }
 
 /// What the hive itself does for a worker before the supervisor can.
@@ -95,7 +99,7 @@ impl WorkerView {
             usage: None,
             name: id.name.clone(),
             replica: id.replica,
-            phase: unit.map_or(Phase::Stopped, |unit| phase(unit.phase)),
+            phase: unit.map_or(Phase::Stopped, |unit| phase_of(unit.phase)),
             pid: unit.and_then(|unit| unit.pid),
             port: unit.and_then(|unit| unit.listen).map(|address| address.port()).or(port),
             model: orders.and_then(|worker| worker.model.as_ref()).map(|model| model.name.clone()),
@@ -142,7 +146,9 @@ impl WorkerView {
             Some(Ahead::Preparing { .. } | Ahead::Waiting { .. }) | None => {}
         }
         let started_at = unit.and_then(|unit| unit.started_at);
-        Self { status, started_at, blocked, desired: wanted.map(|worker| worker.desired) }
+        let payload = unit.and_then(|unit| unit.payload);
+        let thresholds = orders.and_then(|worker| worker.spec.thresholds.clone());
+        Self { status, started_at, blocked, desired: wanted.map(|worker| worker.desired), payload, thresholds }
     }
 
     /// Which replica it is.
@@ -168,7 +174,8 @@ pub(crate) fn is_live(unit: &UnitStatus) -> bool {
     matches!(unit.phase, Unit::Starting | Unit::Running | Unit::Stopping)
 }
 
-const fn phase(phase: daemon_lifecycle::Phase) -> Phase {
+/// The supervisor's phase in the words of the fleet.
+pub(crate) const fn phase_of(phase: daemon_lifecycle::Phase) -> Phase {
     use daemon_lifecycle::Phase as Unit;
     match phase {
         Unit::Stopped => Phase::Stopped,

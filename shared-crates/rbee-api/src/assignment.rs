@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::container::ContainerSpec;
-use crate::{ApiError, ErrorCode, EventKind, ProcessUsage, ReplicaId, WorkerStatus};
+use crate::{ApiError, ErrorCode, Event, EventKind, ProcessUsage, ReplicaId, WorkerStatus};
 
 /// Everything one hive shall run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -359,6 +359,9 @@ pub struct Heartbeat {
     /// The last upgrade it has come to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<HiveUpgrade>,
+    /// What happened there after what queen said she knows, oldest first; a part of it, if it is much.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event>,
 }
 
 /// What came of a `hive upgrade`.
@@ -381,6 +384,9 @@ pub struct HeartbeatReply {
     pub generation: u64,
     /// How long queen counts the hive as alive after this heartbeat.
     pub lease_ttl_ms: u64,
+    /// Queen knows the hive's events up to this one; 0: none. Absent: she keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events_known: Option<u64>,
 }
 
 #[cfg(test)]

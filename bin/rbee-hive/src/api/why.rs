@@ -10,6 +10,7 @@ use rbee_runtime::http::{HttpError, Json, Query};
 
 use super::Api;
 use super::verbs::Selector;
+use crate::words::{in_our_words, sentence_in_our_words};
 
 pub(super) async fn why(
     State(api): State<Arc<Api>>,
@@ -46,39 +47,10 @@ fn fall(fall: &Fall) -> WhyFall {
     WhyFall {
         at: fall.at,
         incarnation: fall.incarnation,
-        summary: summary(&fall.sentence, &fall.chain),
+        summary: sentence_in_our_words(&fall.sentence, &fall.chain),
         chain: fall.chain.iter().map(|unit| in_our_words(unit)).collect(),
         ended: fall.ended.clone(),
         outcome,
         since,
-    }
-}
-
-/// The sentence with units named as people name replicas.
-fn summary(sentence: &str, chain: &[String]) -> String {
-    let name = |word: &str| {
-        let bare = word.trim_matches('`');
-        if chain.iter().any(|unit| unit == bare) { word.replace(bare, &in_our_words(bare)) } else { word.to_owned() }
-    };
-    sentence.split(' ').map(name).collect::<Vec<_>>().join(" ")
-}
-
-fn in_our_words(unit: &str) -> String {
-    ReplicaId::from_unit_name(unit).map_or_else(|| unit.to_owned(), |id| id.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::summary;
-
-    #[test]
-    fn a_chain_names_replicas() {
-        let chain = ["api.0", "cache.1"].map(str::to_owned);
-        let text = "api.0 restarted because its dependency cache.1 restarted because it exited with code 1.1";
-        assert_eq!(
-            summary(text, &chain),
-            "api/0 restarted because its dependency cache/1 restarted because it exited with code 1.1"
-        );
-        assert_eq!(summary("its dependency `cache.1` failed", &chain), "its dependency `cache/1` failed");
     }
 }

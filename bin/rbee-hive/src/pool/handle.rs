@@ -1,8 +1,9 @@
 //! What the rest of the hive may do with the pool.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use daemon_lifecycle::{History, LogFollower, StopMode, Supervisor, SupervisorError};
+use daemon_lifecycle::{Excess, History, LogFollower, StopMode, Supervisor, SupervisorError, UnitEvents};
 use rbee_api::ReplicaId;
 use rbee_runtime::config::PortRange;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,6 +18,7 @@ pub struct Pool {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) view: watch::Receiver<View>,
     pub(super) supervisor: Supervisor,
+    pub(super) events: Arc<Mutex<Option<UnitEvents>>>,
 }
 
 #[derive(Debug)]
@@ -86,6 +88,26 @@ impl Pool {
             Err(SupervisorError::UnknownUnit { .. }) => Ok(None),
             other => other.map(Some),
         }
+    }
+
+    /// Everything that happens to the workers, from the takeover on; for the first who asks.
+    #[must_use]
+    pub fn take_events(&self) -> Option<UnitEvents> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Tells the supervisor that a run of a replica is above a threshold.
+    ///
+    /// # Errors
+    /// When the replica is not known any more.
+    pub async fn over_threshold(
+        &self,
+        id: &ReplicaId,
+        incarnation: u64,
+        excess: Excess,
+        restarts: bool,
+    ) -> Result<(), SupervisorError> {
+        self.supervisor.over_threshold(&id.unit_name(), incarnation, excess, restarts).await
     }
 
     /// The longest that any worker may take to end.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use daemon_lifecycle::{Phase, Supervisor, SupervisorConfig, SupervisorError};
 use model_store::ModelStore;
@@ -75,6 +75,8 @@ impl Pool {
             supervising.bounds.starts_max = starts_max;
         }
         let supervisor = Supervisor::open(supervising).await.map_err(failed)?;
+        // From before the first takeover on.
+        let events = supervisor.events().await.map_err(failed)?;
         let records = config.files.load_units().map_err(|source| PoolError::State { source })?;
         let restored = restore(&supervisor, records.units, &config.machine).await.map_err(failed)?;
         let ports = restored.iter().filter_map(|(id, (_, unit))| Some((id.clone(), unit.placement.port?)));
@@ -110,7 +112,7 @@ impl Pool {
             view,
         };
         tokio::spawn(task.run(command_queue, report_queue));
-        Ok(Self { commands, view: view_of_handles, supervisor })
+        Ok(Self { commands, view: view_of_handles, supervisor, events: Arc::new(Mutex::new(Some(events))) })
     }
 }
 

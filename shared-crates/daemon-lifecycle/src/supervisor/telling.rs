@@ -53,6 +53,8 @@ pub enum Happened {
         dependency: String,
         /// The whole story, down to the root.
         cause: String,
+        /// The units of that story; the first is this one, the last is where it began.
+        chain: Vec<String>,
     },
     /// A health probe failed, or it gave no sign of life for too long.
     HealthFailed {
@@ -185,10 +187,7 @@ impl Owner {
         let Happening { unit, incarnation, what } = happening;
         let what = match what {
             What::Adopted => Happened::Adopted,
-            What::Cascade { dependency } => Happened::Cascade {
-                dependency: dependency.as_str().to_owned(),
-                cause: self.whole_story(unit, dependency),
-            },
+            What::Cascade { dependency } => self.cascade(unit, dependency),
             What::HealthFailed { cause, in_a_row, limit } => {
                 Happened::HealthFailed { cause: cause.to_string(), in_a_row: *in_a_row, limit: *limit }
             }
@@ -201,8 +200,15 @@ impl Owner {
     }
 
     /// The newest fall of a unit that went down with another.
-    fn whole_story(&self, unit: &UnitName, dependency: &UnitName) -> String {
+    fn cascade(&self, unit: &UnitName, dependency: &UnitName) -> Happened {
         let newest = self.core.why(unit).and_then(|why| why.episodes.into_iter().next());
-        newest.map_or_else(|| format!("its dependency `{dependency}` is not running"), |newest| newest.link.to_string())
+        let (cause, chain) = match newest {
+            Some(newest) => {
+                let chain = newest.link.chain().map(|link| link.unit.as_str().to_owned());
+                (newest.link.to_string(), chain.collect())
+            }
+            None => (format!("its dependency `{dependency}` is not running"), Vec::new()),
+        };
+        Happened::Cascade { dependency: dependency.as_str().to_owned(), cause, chain }
     }
 }

@@ -29,7 +29,7 @@ fn lines(events: &[UnitEvent]) -> Vec<String> {
         match what {
             Happened::Changed { from, to, cause, .. } => format!("{unit}#{incarnation} {from} > {to}: {cause}"),
             Happened::Adopted => format!("{unit}#{incarnation} adopted"),
-            Happened::Cascade { dependency, cause } => format!("{unit}#{incarnation} with {dependency}: {cause}"),
+            Happened::Cascade { dependency, cause, .. } => format!("{unit}#{incarnation} with {dependency}: {cause}"),
             Happened::HealthFailed { cause, in_a_row, limit } => {
                 format!("{unit}#{incarnation} ill {in_a_row}/{limit}: {cause}")
             }
