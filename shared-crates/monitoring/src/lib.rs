@@ -1,6 +1,7 @@
 //! What a tier keeps about its daemons over time: one SQLite file, bounded, written beside the work and never in its way.
 
 mod gpu;
+mod hooks;
 mod journal;
 mod proc;
 pub mod report;
@@ -8,6 +9,7 @@ mod sample;
 mod store;
 mod threshold;
 
+pub use hooks::{Hooks, On};
 pub use journal::{EventParams, Follower, Journal, Listener, NewEvent, answer_events};
 pub use proc::{Disk, Rounds, Sampler, Target, Usage};
 pub use sample::{Sample, Spread, Summary};
