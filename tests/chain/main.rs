@@ -3,14 +3,18 @@
 
 mod alone;
 mod bad_clients;
+mod example;
 mod foreign;
 mod gateway;
 mod hive_upgrade;
 mod identity;
+mod jmake;
+mod lotus;
 mod mixed;
 mod reasons;
 mod recovery;
 mod refusals;
+mod ringrift;
 mod status;
 mod survival;
 mod troubled;

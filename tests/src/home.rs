@@ -44,6 +44,8 @@ pub struct Home {
     folder: TempDir,
     /// Where our programs are, if not where all are.
     programs: Option<PathBuf>,
+    /// Set for every program in this home, and so for all that they start.
+    variables: Vec<(String, String)>,
     /// Queen's port.
     pub queen_port: u16,
     /// The hive's port.
@@ -61,7 +63,8 @@ impl Home {
     /// A home without a configuration.
     pub fn empty() -> Self {
         let folder = TempDir::with_prefix("rbee-test-").unwrap();
-        Self { folder, programs: None, queen_port: ports::free(), hive_port: ports::free() }
+        let (queen_port, hive_port) = (ports::free(), ports::free());
+        Self { folder, programs: None, variables: Vec::new(), queen_port, hive_port }
     }
 
     /// A home without a configuration, whose programs are taken from a folder of their own.
@@ -86,6 +89,11 @@ impl Home {
         fs::write(self.path().join("rbee.toml"), head + rest).unwrap();
     }
 
+    /// Sets a variable for every program in this home.
+    pub fn set_env(&mut self, name: &str, value: impl Into<String>) {
+        self.variables.push((name.to_owned(), value.into()));
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         self.folder.path()
@@ -99,6 +107,7 @@ impl Home {
             .env("RBEE_HOME", self.path())
             .env("RUST_LOG", "info")
             .env("RUST_BACKTRACE", "0")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .timeout(COMMAND_TIMEOUT);
         for name in
             ["RBEE_CONFIG", "RBEE_QUEEN", "RBEE_HIVE", "RBEE_TOKEN", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID"]
