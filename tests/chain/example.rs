@@ -22,6 +22,7 @@ pub(crate) fn home_of(name: &str, changes: &[(&str, &str)]) -> Home {
     let path = std::env::join_paths(folders).unwrap().into_string().unwrap();
     home.set_env("PATH", path);
     home.set_env("HOME", home.path().display().to_string());
+    home.set_env("PYTHONDONTWRITEBYTECODE", "1");
     write(&home, name, changes);
     home
 }
