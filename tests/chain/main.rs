@@ -1,6 +1,7 @@
 //! Black-box tests of keeper, queen, hive and workers together, as a user meets them. One binary: it links once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod advice;
 mod alone;
 mod bad_clients;
 mod example;
@@ -15,6 +16,7 @@ mod reasons;
 mod recovery;
 mod refusals;
 mod ringrift;
+mod roles;
 mod status;
 mod survival;
 mod troubled;

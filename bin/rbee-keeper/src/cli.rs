@@ -1,16 +1,20 @@
 //! What can be asked of keeper, with an example for every verb.
 
+mod advice;
 mod news;
+mod report;
+mod service;
 mod worker;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use rbee_runtime::config::Role;
 
-use crate::commands::config::answers;
+pub(crate) use advice::{InitArgs, OptimizeArgs};
 pub(crate) use news::{EventsArgs, StatusArgs};
+pub(crate) use report::{ReportArgs, ReportFormat};
+pub(crate) use service::{How, ServiceCommand, Which};
 pub(crate) use worker::{WorkerArgs, WorkerCommand};
 
 /// Manages queen, hives and workers of this machine.
@@ -93,6 +97,14 @@ pub(crate) enum Command {
         rbee-keeper events -f --json | jq -r '.daemon'"
     )]
     Events(EventsArgs),
+    /// Tell how the last hour, day or week went: availability, restarts and why, CPU, memory, requests
+    #[command(
+        after_help = "Queen asks every hive; one that does not answer is named. What nobody saw is said to be unknown.\n\nExamples:\n  \
+        rbee-keeper report\n  rbee-keeper report --period week --format html --output week.html\n  \
+        rbee-keeper report --json | jq '.daemons[] | [.name, .availability.percent]'\n  \
+        rbee-keeper --hive http://127.0.0.1:7835 report --period hour    of a hive that stands alone"
+    )]
+    Report(ReportArgs),
     /// This machine's orchestrator
     #[command(subcommand, arg_required_else_help = true)]
     Queen(QueenCommand),
@@ -112,6 +124,24 @@ pub(crate) enum Command {
     /// The configuration file
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
+    /// Propose a configuration that suits this machine and what it has seen
+    #[command(
+        after_help = "It looks at cores, memory, limits and disks, and at the last week, where a daemon tells it. Each proposal says \
+        what was seen and what it is expected to do. --apply changes these keys alone: comments and order stay. Workers whose keys \
+        change may be restarted by the reload, each after what it has in flight.\n\nExamples:\n  rbee-keeper optimize\n  \
+        rbee-keeper optimize --apply\n  rbee-keeper optimize --json | jq -r '.proposals[].key'"
+    )]
+    Optimize(OptimizeArgs),
+    /// Tell what is wrong here and what to do about it; exit code 1 if anything is
+    #[command(
+        after_help = "It looks at the configuration, files and their permissions, ports, limits, cgroups, disks, the clock, programs, \
+        models, what is recorded and what runs. It repairs nothing, and needs no daemon.\n\nExamples:\n  rbee-keeper doctor\n  \
+        rbee-keeper doctor --json | jq -r '.findings[] | select(.severity != \"note\") | .what'"
+    )]
+    Doctor,
+    /// Queen and hive as services: started by the system, now and at boot
+    #[command(subcommand, arg_required_else_help = true)]
+    Service(ServiceCommand),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  rbee-keeper completions bash > ~/.local/share/bash-completion/completions/rbee-keeper"
@@ -264,55 +294,6 @@ pub(crate) struct InferArgs {
     pub(crate) prompt: String,
 }
 
-#[derive(Debug, Default, Args)]
-pub(crate) struct InitArgs {
-    /// What this machine starts by itself: master, worker or leecher
-    #[arg(long, value_name = "ROLE", value_parser = answers::read_role)]
-    pub(crate) role: Option<Role>,
-    /// Which workers start: full, minimal, or a list of your own under this name
-    #[arg(long, value_name = "PROFILE", value_parser = answers::read_name)]
-    pub(crate) profile: Option<String>,
-    /// The hive's name
-    #[arg(long, value_name = "NAME", value_parser = answers::read_name)]
-    pub(crate) name: Option<String>,
-    /// URL of a queen on another machine, who says what runs here
-    #[arg(long, value_name = "URL", value_parser = http_url)]
-    pub(crate) queen: Option<String>,
-    /// Who may reach queen, or the hive of a worker: loopback, network or IP:PORT
-    #[arg(long, value_name = "WHERE")]
-    pub(crate) listen: Option<String>,
-    /// A model to serve: smollm2, SOURCE, NAME=SOURCE or a .gguf file; may be given again
-    #[arg(long, value_name = "MODEL", value_parser = answers::read_model, conflicts_with = "no_model")]
-    pub(crate) model: Vec<answers::Model>,
-    /// No model
-    #[arg(long)]
-    pub(crate) no_model: bool,
-    /// Processes of each model
-    #[arg(long, value_name = "N", value_parser = answers::read_number)]
-    pub(crate) replicas: Option<u32>,
-    /// Requests that each of them serves at the same time
-    #[arg(long, value_name = "N", value_parser = answers::read_number)]
-    pub(crate) slots: Option<u32>,
-    /// Ask nothing: the defaults hold
-    #[arg(short, long)]
-    pub(crate) yes: bool,
-    /// Replace an existing file
-    #[arg(long)]
-    pub(crate) force: bool,
-}
-
-impl InitArgs {
-    /// Whether no flag says what to write.
-    pub(crate) fn says_nothing(&self) -> bool {
-        let texts = [&self.profile, &self.name, &self.queen, &self.listen];
-        let given = texts.iter().any(|text| text.is_some())
-            || self.role.is_some()
-            || self.replicas.is_some()
-            || self.slots.is_some();
-        !given && self.model.is_empty() && !self.no_model && !self.yes
-    }
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Write a first configuration, and the token
@@ -383,12 +364,15 @@ mod tests {
           up           Start what this machine's role and profile ask for; return when all is ready
           down         Stop everything, workers first; return when nothing is left
           status       Show the tree queen → hives → workers
+          events       Show what has happened: starts, falls and their causes, drains, leases; with -f go on
           queen        This machine's orchestrator
           hive         Pool managers, one a machine
           worker       Workers: what serves models, and any other command in the configuration
           model        Model files of this machine
           infer        Ask a model; the answer streams to stdout
           config       The configuration file
+          optimize     Propose a configuration that suits this machine and what it has seen
+          doctor       Tell what is wrong here and what to do about it; exit code 1 if anything is
           completions  Print a completion script for a shell
           help         Print this message or the help of the given subcommand(s)
 

@@ -6,12 +6,16 @@
 mod cli;
 mod commands;
 mod context;
+mod doctor;
 mod exit;
 mod failure;
 mod feeds;
 mod file_tail;
 mod inference;
+mod optimize;
 mod recovery;
+mod report;
+mod services;
 mod ui;
 mod view;
 

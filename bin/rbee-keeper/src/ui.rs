@@ -14,6 +14,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 
 mod events;
+mod findings;
 mod harmless;
 mod screen;
 mod table;
@@ -21,6 +22,7 @@ mod tree;
 mod why;
 
 pub(crate) use events::event_line;
+pub(crate) use findings::{findings, proposals};
 pub(crate) use harmless::harmless;
 pub(crate) use screen::Screen;
 pub(crate) use table::{Align, Cell, Table};
@@ -112,6 +114,12 @@ impl Ui {
     /// Whether stdout shows colours.
     pub(crate) fn color(&self) -> bool {
         self.color_out
+    }
+
+    /// How wide the terminal is; none where stdout is no terminal.
+    pub(crate) fn columns(&self) -> Option<usize> {
+        let size = io::stdout().is_terminal().then(|| crossterm::terminal::size().ok()).flatten()?;
+        Some(usize::from(size.0)).filter(|columns| *columns > 0)
     }
 
     /// The answer of a command: the JSON document, or the text for people.

@@ -6,6 +6,7 @@ use futures_util::future::try_join_all;
 use rbee_api::{Phase, Verb, VerbRequest, WorkerRef};
 use rbee_runtime::config::{Config, Loaded};
 use serde_json::json;
+use service_definition::Tier;
 
 use super::{model, queen, status, worker};
 use crate::context::{Context, Target};
@@ -43,6 +44,9 @@ pub(super) async fn run(context: &Context, profile: Option<&str>) -> Result<Exit
     let wanted: Vec<&str> = wanted.into_iter().collect();
     model::fetch_for(context, &config, &wanted).await?;
     if queen_here {
+        if hive_here && context.unit_of(Tier::Hive).is_some() {
+            start_hive(context, &config).await?;
+        }
         let (pid, changed) = queen::start(context, &config).await?;
         context.ui.done(&format!("queen {} (pid {pid})", if changed { "started" } else { "runs" }));
     } else {
@@ -56,7 +60,7 @@ pub(super) async fn run(context: &Context, profile: Option<&str>) -> Result<Exit
     ask(context, &config, &wanted, Verb::Start, Phase::Running).await?;
     let known = match status::gather(context, &config).await {
         // The hive runs, and dials her until she answers.
-        Err(failure) if config.queen_is_elsewhere() => {
+        Err(failure) if !queen_here && matches!(context.target(&config), Target::Queen { local: false, .. }) => {
             context.ui.warn(&format!("its queen does not answer: {}", failure.message));
             status::hive_alone(context, &config).await?
         }
@@ -73,7 +77,10 @@ async fn start_hive(context: &Context, config: &Config) -> Result<(), Failure> {
     let manager = context.hive(config);
     let port = config.hive.listen.port();
     let _spinner = context.ui.spinner("starting the hive");
-    let (pid, changed) = context.blocking(move || queen::start_blocking(&manager, port)).await?;
+    let (pid, changed) = match context.unit_of(Tier::Hive) {
+        Some(unit) => queen::start_unit(context, &unit, manager).await?,
+        None => context.blocking(move || queen::start_blocking(&manager, port)).await?,
+    };
     context.ui.done(&format!("hive {} {} (pid {pid})", config.hive.name, if changed { "started" } else { "runs" }));
     Ok(())
 }
