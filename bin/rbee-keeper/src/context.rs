@@ -26,7 +26,8 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     /// Leaves a queen that crashed as she is.
     pub(crate) no_recover: bool,
-    token_from_env: Option<String>,
+    /// What the environment says.
+    pub(crate) env: Env,
     timeout: Option<Duration>,
 }
 
@@ -64,7 +65,7 @@ impl Context {
         let flags = Overrides { config: global.config.clone(), queen: None, hive: global.hive.clone() };
         let settings = Settings::resolve(&flags, &env, dirs.config_file());
         let no_recover = global.no_recover || env.no_recover;
-        Ok(Self { ui, dirs, settings, no_recover, token_from_env: env.rbee_token, timeout: global.timeout })
+        Ok(Self { ui, dirs, settings, no_recover, env, timeout: global.timeout })
     }
 
     /// The configuration that holds.
@@ -90,12 +91,12 @@ impl Context {
 
     /// The token, if there is one yet.
     pub(crate) fn token(&self) -> Result<Option<Token>, Failure> {
-        Ok(Token::find(self.token_from_env.as_deref(), &self.dirs.token_file())?)
+        Ok(Token::find(self.env.rbee_token.as_deref(), &self.dirs.token_file())?)
     }
 
     /// The token; made now if there is none.
     pub(crate) fn token_or_new(&self) -> Result<Token, Failure> {
-        Ok(Token::find_or_create(self.token_from_env.as_deref(), &self.dirs.token_file())?)
+        Ok(Token::find_or_create(self.env.rbee_token.as_deref(), &self.dirs.token_file())?)
     }
 
     /// Whom this machine's configuration, environment and flags say to talk to.
@@ -160,7 +161,7 @@ impl Context {
 }
 
 /// The URL by which this machine reaches a socket that listens on `addr`.
-fn url_of(addr: SocketAddr) -> String {
+pub(crate) fn url_of(addr: SocketAddr) -> String {
     let ip = match addr.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

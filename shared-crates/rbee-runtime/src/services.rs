@@ -1,6 +1,8 @@
 //! Which service manager starts queen and hive of this home: written by `service install`, read by whoever would start them otherwise.
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -48,19 +50,29 @@ impl Services {
     /// # Errors
     /// When the file cannot be written or removed.
     pub fn write(&self, file: &Path) -> io::Result<()> {
-        if !self.is_empty() {
-            return std::fs::write(file, serde_json::to_vec_pretty(self)?);
+        if self.is_empty() {
+            return remove(file);
         }
-        match std::fs::remove_file(file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        // Its folder may be another user's than ours: no file or link there is written to.
+        let new = file.with_extension("json.new");
+        remove(&new)?;
+        let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
+        opened.write_all(&serde_json::to_vec_pretty(self)?)?;
+        opened.sync_all()?;
+        std::fs::rename(&new, file)
     }
 
     /// Whether nothing is installed.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.queen.is_none() && self.hive.is_none()
+    }
+}
+
+fn remove(file: &Path) -> io::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

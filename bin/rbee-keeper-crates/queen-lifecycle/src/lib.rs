@@ -12,6 +12,7 @@ use daemon_lifecycle::{DaemonConfig, DaemonManager, Readiness};
 use rbee_runtime::binaries;
 use rbee_runtime::config::Config;
 use rbee_runtime::dirs::Dirs;
+use rbee_runtime::services::Services;
 
 /// Name of queen's program.
 pub const BINARY: &str = "queen-rbee";
@@ -63,6 +64,10 @@ fn daemon_config(dirs: &Dirs, config: &Config, config_file: Option<&Path>) -> Da
     if let Some(file) = config_file {
         args.extend(["--config".to_owned(), file.to_string_lossy().into_owned()]);
     }
+    if Services::read(&dirs.services_file()).is_ok_and(|services| services.hive.is_some()) {
+        // A service manager starts it.
+        args.push("--without-hive".to_owned());
+    }
     DaemonConfig {
         binary_path: binaries::locate(BINARY),
         args,
@@ -104,6 +109,12 @@ mod tests {
         assert_eq!(without.pid_file, Path::new("/r/run/queen.pid"));
         let with = daemon_config(&dirs, &config, Some(Path::new("/etc/rbee.toml")));
         assert_eq!(with.args, ["run", "--config", "/etc/rbee.toml"]);
+        let temp = tempfile::tempdir().unwrap();
+        let dirs = Dirs::under(temp.path());
+        dirs.create().unwrap();
+        let services = Services { hive: Some("rbee-hive.service".to_owned()), ..Services::default() };
+        services.write(&dirs.services_file()).unwrap();
+        assert_eq!(daemon_config(&dirs, &config, None).args, ["run", "--without-hive"], "SERV-12: it has a unit");
         let below = hive_lifecycle::shutdown_timeout(&config);
         assert!(Duration::from_secs(with.shutdown_timeout_secs) > below + config.queen.drain_timeout);
     }

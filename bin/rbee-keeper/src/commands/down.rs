@@ -14,8 +14,9 @@ use rbee_api::ShutdownRequest;
 use rbee_runtime::config::Config;
 use rbee_runtime::dirs::Dirs;
 use serde_json::json;
+use service_definition::Tier;
 
-use super::queen::is_stopped;
+use super::queen::{is_stopped, stop_unit};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -27,7 +28,12 @@ pub(super) async fn run(context: &Context, now: bool) -> Result<Exit, Failure> {
         Config::default()
     });
     let _spinner = context.ui.spinner("stopping");
-    let mut changed = stop(context, context.queen(&config), &context.queen_url(&config), now).await?;
+    // A service manager would start again what has crashed; queen first, while there is somebody to answer.
+    let mut changed = false;
+    for tier in [Tier::Queen, Tier::Hive] {
+        changed |= stop_unit(context.unit_of(tier)).await?;
+    }
+    changed |= stop(context, context.queen(&config), &context.queen_url(&config), now).await?;
     changed |= stop(context, context.hive(&config), &context.hive_url(&config), now).await?;
     let dirs = &context.dirs;
     let workers = SupervisorConfig::new(dirs.workers_run_dir(), dirs.workers_log_dir());
@@ -69,7 +75,7 @@ async fn stop(context: &Context, manager: DaemonManager, url: &str, now: bool) -
 }
 
 /// Stops what a dead supervisor left in its run folder, and removes its files. Whether anything was on record.
-async fn sweep(config: SupervisorConfig, now: bool) -> Result<bool, Failure> {
+pub(super) async fn sweep(config: SupervisorConfig, now: bool) -> Result<bool, Failure> {
     let any = std::fs::read_dir(&config.run_dir).is_ok_and(|mut entries| entries.next().is_some());
     if !any {
         return Ok(false);

@@ -7,6 +7,7 @@ use rbee_api::ShutdownRequest;
 use rbee_runtime::config::Config;
 use rbee_runtime::listen::holder_of;
 use serde_json::json;
+use service_definition::Tier;
 
 use super::{status, upgrade};
 use crate::cli::{LogArgs, QueenCommand};
@@ -14,6 +15,7 @@ use crate::context::{Context, Target};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::file_tail;
+use crate::services::Unit;
 
 pub(super) async fn run(context: &Context, command: QueenCommand) -> Result<Exit, Failure> {
     let config = context.config()?.config;
@@ -33,8 +35,12 @@ pub(super) async fn run(context: &Context, command: QueenCommand) -> Result<Exit
         }
         QueenCommand::Kill => {
             let changed = kill(context, &config).await?;
-            let what = if changed { "killed; hives and workers go on" } else { "was not running" };
-            answer(context, &config, changed, None, what);
+            let what = match (changed, context.unit_of(Tier::Queen)) {
+                (false, _) => "was not running".to_owned(),
+                (true, None) => "killed; hives and workers go on".to_owned(),
+                (true, Some(unit)) => format!("killed; hives and workers go on, and {} starts her again", unit.name),
+            };
+            answer(context, &config, changed, None, &what);
         }
         QueenCommand::Status => return show(context, &config).await,
         QueenCommand::Reload => return reload(context, &config).await,
@@ -61,7 +67,10 @@ pub(crate) async fn start(context: &Context, config: &Config) -> Result<(u32, bo
     let port = config.queen.listen.port();
     let started = {
         let _spinner = context.ui.spinner("starting queen");
-        context.blocking(move || start_blocking(&manager, port)).await?
+        match context.unit_of(Tier::Queen) {
+            Some(unit) => start_unit(context, &unit, manager).await?,
+            None => context.blocking(move || start_blocking(&manager, port)).await?,
+        }
     };
     if let Some(address) = context.queen(config).listen_address()?
         && let Err(error) = queen_lifecycle::remember_listen(&context.dirs, address)
@@ -69,6 +78,18 @@ pub(crate) async fn start(context: &Context, config: &Config) -> Result<(u32, bo
         context.ui.warn(&format!("cannot note where queen listens: {error}"));
     }
     Ok(started)
+}
+
+/// The same by the service manager that has a unit for it: there is never one beside that.
+pub(super) async fn start_unit(context: &Context, unit: &Unit, manager: DaemonManager) -> Result<(u32, bool), Failure> {
+    let before = manager.get_pid()?;
+    unit.start().await?;
+    context.ui.detail(&format!("{} runs", unit.name));
+    let after = manager.get_pid()?.ok_or_else(|| {
+        Failure::new("start_failed", format!("{} runs, but not with these files", unit.name))
+            .hint("`rbee-keeper service install` puts the unit right")
+    })?;
+    Ok((after, before != Some(after)))
 }
 
 /// As [`start`], for any daemon with a port of its own.
@@ -103,15 +124,31 @@ async fn stop(context: &Context, config: &Config, keep_hives: bool) -> Result<bo
     let manager = context.queen(config);
     let running = manager.get_pid()?.is_some();
     let _spinner = context.ui.spinner("stopping queen");
+    let unit = context.unit_of(Tier::Queen);
     if !(running && keep_hives) {
+        // One that has crashed would be started again otherwise.
+        let mut stopped = stop_unit(unit).await?;
+        if !keep_hives {
+            stopped |= stop_unit(context.unit_of(Tier::Hive)).await?;
+        }
         // A signal means the whole chain; it also clears what a dead queen left.
         context.blocking(move || manager.stop()).await?;
-        return Ok(running);
+        return Ok(running || stopped);
     }
     let request = ShutdownRequest { keep_children: true, now: false };
     context.client(&context.queen_url(config))?.shutdown(&request).await?;
     let patience_s = queen_lifecycle::shutdown_timeout(config).as_secs();
     context.blocking(move || manager.wait_stopped(patience_s)).await?;
+    Ok(true)
+}
+
+/// Whether there was anything to stop.
+pub(super) async fn stop_unit(unit: Option<Unit>) -> Result<bool, Failure> {
+    let Some(unit) = unit else { return Ok(false) };
+    if unit.state().await?.is_down() {
+        return Ok(false);
+    }
+    unit.stop().await?;
     Ok(true)
 }
 
@@ -155,9 +192,12 @@ async fn logs(context: &Context, args: LogArgs) -> Result<(), Failure> {
         return logs_as_json(context, &path, lines).await;
     }
     let shown = {
-        let path = path.clone();
+        let (path, unit) = (path.clone(), context.unit_of(Tier::Queen));
         context.blocking(move || {
             match file_tail::tail(&path, lines, args.follow, |piece| ui.stream(piece)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && unit.is_some() => {
+                    Err(in_journal(unit.as_ref()))
+                }
                 // Whoever read our output has gone: that is how `| head` ends us.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -170,6 +210,12 @@ async fn logs(context: &Context, args: LogArgs) -> Result<(), Failure> {
         })
     };
     shown.await
+}
+
+/// A service manager keeps her output.
+fn in_journal(unit: Option<&Unit>) -> Failure {
+    let hint = unit.map(|unit| unit.systemd.log_hint(&unit.name)).unwrap_or_default();
+    Failure::new("no_log", "queen's log is in the journal of systemd, who starts her").hint(hint)
 }
 
 async fn logs_as_json(context: &Context, path: &std::path::Path, lines: usize) -> Result<(), Failure> {
