@@ -9,14 +9,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use monitoring::NewEvent;
 use rbee_api::difference::{Difference, Runs, runs, words};
-use rbee_api::{ApiError, ErrorCode, ReloadReply, ReplicaId};
+use rbee_api::{ApiError, ErrorCode, EventKind, ReloadReply, ReplicaId};
 use rbee_runtime::config::Config;
+use serde_json::json;
 
 use crate::api::{Api, Owner};
 use crate::orders::Orders;
 use crate::settle::Goal;
-use crate::source::{configured, needs_restart};
+use crate::source::configured;
 use crate::view::View;
 
 /// A configuration taken, not settled yet.
@@ -43,6 +45,10 @@ pub(crate) async fn reload(api: &Arc<Api>) -> Result<Reloaded, ApiError> {
                 let Difference { added, removed, changed, untouched, .. } = &reloaded.difference;
                 let (added, removed, changed) = (words(added), words(removed), words(changed));
                 tracing::info!(?added, ?removed, ?changed, untouched, "configuration reloaded");
+                let cause = "the configuration was read anew";
+                let detail = json!({ "added": added, "removed": removed, "changed": changed, "untouched": untouched });
+                let event = NewEvent::now("hive", EventKind::Reloaded).with_cause(cause).with_detail(detail);
+                api.events.record(event);
                 for key in &reloaded.needs_hive_restart {
                     tracing::warn!(key, "changed, but is read only when the hive starts");
                 }
@@ -80,12 +86,13 @@ async fn take(api: &Api) -> Result<Reloaded, ApiError> {
 /// The keys of `[hive]` that can change while it runs.
 async fn own_keys(api: &Api, config: &Config) -> Reloaded {
     api.pool.use_ports(config.hive.ports).await;
+    api.events.use_config(config);
     let untouched = api.pool.view().borrow().workers.len();
     Reloaded {
         goal: Goal::default(),
         difference: Difference { untouched, ..Difference::default() },
         before: runs_in(&api.pool.view().borrow()),
-        needs_hive_restart: needs_restart(&api.started_with, &config.hive),
+        needs_hive_restart: api.started_with.needs_restart(config),
     }
 }
 

@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use rbee_api::{Assignment, ControlClient, ShutdownRequest};
+use monitoring::{Bounds, History, Journal, Sampler};
+use rbee_api::{ControlClient, ShutdownRequest};
 use rbee_runtime::binaries;
 use rbee_runtime::config::{Config, DOCKER_HOST_DEFAULT};
 use rbee_runtime::dirs::Dirs;
@@ -32,12 +33,13 @@ use tokio_util::task::AbortOnDropHandle;
 use worker_lifecycle::{ContainerEngine, Machine, Programs};
 
 use crate::api::{Api, Owner, router};
-use crate::link::{Identity, Link};
+use crate::events::{Events, HOOKS_TIMEOUT};
+use crate::link::{Identity, Line, Link};
+use crate::monitor::{self, Monitor};
 use crate::orders::Orders;
 use crate::pool::{Pool, PoolConfig};
 use crate::reload::reload;
-use crate::sample::Sampler;
-use crate::source::{Source, configured};
+use crate::source::{Source, StartedWith, configured};
 use crate::state::StateFiles;
 use crate::upgrade::{self, Relaunch, Replacement, Upgrades};
 
@@ -80,6 +82,12 @@ pub struct Hive {
     wishes_to_upgrade: mpsc::Receiver<u64>,
     /// Our listening socket, for who comes after an upgrade.
     socket: OwnedFd,
+    history: History,
+    /// Looks at the workers for as long as it is held.
+    monitor: AbortOnDropHandle<()>,
+    events: Events,
+    /// Takes in what happens to the workers, to their end.
+    telling: JoinHandle<()>,
 }
 
 impl Hive {
@@ -95,10 +103,11 @@ impl Hive {
         let sampler = Sampler::new().context("cannot look at processes")?;
         let files = StateFiles::new(&dirs);
         let files_of_workers = dirs.run_dir().join("worker-files");
+        let state_dir = dirs.state_dir().join("workers");
         let machine = Machine {
             bind_ip: hive.listen.ip(),
             run_dir: files_of_workers.clone(),
-            state_dir: dirs.state_dir().join("workers"),
+            state_dir: state_dir.clone(),
             programs: Programs::new(binaries::own_dir(), path.as_deref()),
             token: Some(token.expose().to_owned()),
             cores: sampler.cores(),
@@ -125,6 +134,13 @@ impl Hive {
         .await?;
         std::fs::create_dir_all(&files_of_workers)
             .with_context(|| format!("cannot create {}", files_of_workers.display()))?;
+        let kept = Bounds::from(&config.monitor);
+        let history = History::open(&dirs.hive_history_file(), &kept).history;
+        let journal = Journal::open(history.clone(), "hive", &kept).await;
+        let events = Events::new(journal, hive.queen.is_some().then(|| hive.name.clone()));
+        events.use_config(&config);
+        let telling = events.follow(&pool);
+        let samples = Arc::default();
         let listener = listen::listener(hive.listen, true)?;
         let socket = listener.as_fd().try_clone_to_owned().context("cannot share the listening socket")?;
         let address = listener.local_addr().context("the listening socket has no address")?;
@@ -150,8 +166,9 @@ impl Hive {
                     started,
                 };
                 let client = ControlClient::new(queen, Some(token.expose().to_owned())).context("no HTTP client")?;
-                let sampler = Arc::clone(&sampler);
-                let link = Link { client, identity, pool: pool.clone(), sampler, upgrades: upgrades.clone() };
+                let (sampler, history) = (Arc::clone(&sampler), history.clone());
+                let (events, upgrades) = (events.clone(), upgrades.clone());
+                let link = Link { client, identity, pool: pool.clone(), sampler, history, events, upgrades };
                 (Owner::Queen(queen.clone()), Some(Line::up(link, current)))
             }
         };
@@ -163,17 +180,31 @@ impl Hive {
             started,
             owner,
             pool: pool.clone(),
-            sampler,
+            sampler: Arc::clone(&sampler),
+            history: history.clone(),
+            samples: Arc::clone(&samples),
+            events: events.clone(),
             shutdowns,
             shutdown: serving.clone(),
             source,
             upgrades,
-            started_with: hive.clone(),
+            started_with: StartedWith { hive: hive.clone(), monitor: config.monitor.clone() },
         };
         let api = Arc::new(api);
+        let monitor = Monitor {
+            pool: pool.clone(),
+            history: history.clone(),
+            sampler,
+            samples,
+            log_dir: dirs.workers_log_dir(),
+            state_dir,
+            started,
+        };
+        let monitor = AbortOnDropHandle::new(tokio::spawn(monitor.run(config.monitor.clone())));
         let router = router(Arc::clone(&api), token, AllowedHosts::new(address, &hive.hosts), body_bytes_max(&config));
         let (of_server, drain_timeout) = (serving.clone(), hive.drain_timeout);
         let server = tokio::spawn(async move { serve(listener, router, &of_server, drain_timeout).await });
+        events.record_start(&api.upgrades);
         Ok(Self {
             url,
             address,
@@ -188,6 +219,10 @@ impl Hive {
             relaunch,
             wishes_to_upgrade,
             socket,
+            history,
+            monitor,
+            events,
+            telling,
         })
     }
 
@@ -206,7 +241,7 @@ impl Hive {
     /// How long a deliberate end may take.
     #[must_use]
     pub fn stop_timeout(&self) -> Duration {
-        self.pool.stop_timeout_max() + self.drain_timeout + Duration::from_secs(5)
+        self.pool.stop_timeout_max() + self.drain_timeout + HOOKS_TIMEOUT + Duration::from_secs(5)
     }
 
     /// Keeps the workers until `shutdown` or a request over the API ends it, or another program is to take its place. A service
@@ -253,6 +288,7 @@ impl Hive {
                 ShutdownRequest { keep_children: true, now: true }
             }
         };
+        self.events.record_end(&request, upgraded.is_some());
         if upgraded.is_none() {
             notify::stopping();
             notify::extend_timeout(self.patience_us());
@@ -266,6 +302,9 @@ impl Hive {
             clear(&self.files_of_workers);
         }
         self.serving.drain();
+        drop(self.monitor);
+        self.events.close(self.telling).await;
+        monitor::close(&self.history).await;
         if let Some(broken) = broken {
             return Err(broken);
         }
@@ -299,29 +338,6 @@ async fn passed_check(relaunch: Option<&Relaunch>, upgrades: &Upgrades, wishes: 
         }
     }
     std::future::pending().await
-}
-
-/// The line to queen, as long as it is held.
-#[derive(Debug)]
-struct Line {
-    link: Link,
-    _task: AbortOnDropHandle<()>,
-}
-
-impl Line {
-    fn up(link: Link, current: Option<Assignment>) -> Self {
-        let of_task = link.clone();
-        let task = AbortOnDropHandle::new(tokio::spawn(async move { of_task.run(current).await }));
-        Self { link, _task: task }
-    }
-
-    async fn down(self, say_so: bool) {
-        let Self { link, _task: task } = self;
-        drop(task);
-        if say_so {
-            link.farewell().await;
-        }
-    }
 }
 
 async fn end(

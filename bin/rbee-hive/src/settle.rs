@@ -118,7 +118,14 @@ mod tests {
     use crate::view::tests::status;
 
     fn view(phase: Phase, edit: impl Fn(&mut WorkerView)) -> View {
-        let mut seen = WorkerView { status: status(None), started_at: None, blocked: false, desired: None };
+        let mut seen = WorkerView {
+            status: status(None),
+            started_at: None,
+            blocked: false,
+            desired: None,
+            payload: None,
+            thresholds: None,
+        };
         seen.status.phase = phase;
         edit(&mut seen);
         View { generation: 2, workers: Arc::new(vec![seen]), ..View::default() }

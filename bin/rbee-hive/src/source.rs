@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use rbee_api::{Desired, ReplicaId, WorkerAssignment};
-use rbee_runtime::config::{Config, HiveConfig, Settings, WorkerConfig, changed_keys};
+use rbee_runtime::config::{Config, HiveConfig, MonitorConfig, Settings, WorkerConfig, changed_keys};
 
 use crate::orders::Configured;
 
@@ -72,11 +72,24 @@ pub fn configured(config: &Config, profile: Option<&str>) -> BTreeMap<String, Co
     config.worker.iter().map(of).collect()
 }
 
-/// Keys of `[hive]` that say something else now and are read only at the start.
-#[must_use]
-pub fn needs_restart(started_with: &HiveConfig, now: &HiveConfig) -> Vec<String> {
-    // Whether it starts, and what a reload takes over.
-    changed_keys("hive", started_with, now, &["auto_start", "ports"])
+/// The tables that are read only at the start.
+#[derive(Debug, Clone, Default)]
+pub struct StartedWith {
+    /// `[hive]`.
+    pub hive: HiveConfig,
+    /// `[monitor]`.
+    pub monitor: MonitorConfig,
+}
+
+impl StartedWith {
+    /// The keys that say something else now.
+    #[must_use]
+    pub fn needs_restart(&self, now: &Config) -> Vec<String> {
+        // Whether it starts, and what a reload takes over.
+        let mut keys = changed_keys("hive", &self.hive, &now.hive, &["auto_start", "ports"]);
+        keys.extend(changed_keys("monitor", &self.monitor, &now.monitor, &[]));
+        keys
+    }
 }
 
 #[cfg(test)]
@@ -85,9 +98,11 @@ mod tests {
 
     #[test]
     fn what_is_read_only_at_the_start_is_named() {
-        let before = HiveConfig::default();
-        assert_eq!(needs_restart(&before, &before), [""; 0]);
-        let after = HiveConfig { starts_max: Some(3), queen: Some("http://x".into()), ..before.clone() };
-        assert_eq!(needs_restart(&before, &after), ["hive.queen", "hive.starts_max"]);
+        let before = StartedWith::default();
+        let mut now = Config::default();
+        assert_eq!(before.needs_restart(&now), [""; 0]);
+        now.hive = HiveConfig { starts_max: Some(3), queen: Some("http://x".into()), ..before.hive.clone() };
+        now.monitor.enabled = false;
+        assert_eq!(before.needs_restart(&now), ["hive.queen", "hive.starts_max", "monitor.enabled"]);
     }
 }

@@ -30,7 +30,7 @@ pub struct Sample {
     pub read_bytes: Option<u64>,
     /// Bytes its tree has had written to disks since it started.
     pub written_bytes: Option<u64>,
-    /// What its logs take on disk.
+    /// What its logs and what it keeps take on disk.
     pub disk_bytes: u64,
     /// Seconds since this run started.
     pub uptime_s: u64,

@@ -27,13 +27,7 @@ struct Above {
 impl Crossings {
     /// What is above its threshold for long enough now and was not told since it got there. `now_ms` is of a clock that
     /// nobody puts right.
-    pub fn judge(
-        &mut self,
-        now_ms: u64,
-        incarnation: u64,
-        thresholds: &ThresholdsSpec,
-        usage: &Usage,
-    ) -> Vec<Excess> {
+    pub fn judge(&mut self, now_ms: u64, incarnation: u64, thresholds: &ThresholdsSpec, usage: &Usage) -> Vec<Excess> {
         if self.incarnation != incarnation {
             *self = Self { incarnation, ..Self::default() };
         }

@@ -146,7 +146,7 @@ pub struct ProcessUsage {
     pub read_bytes: Option<u64>,
     /// Bytes written to disks since it started.
     pub written_bytes: Option<u64>,
-    /// What its logs take on disk.
+    /// What its logs and what it keeps take on disk.
     pub disk_bytes: u64,
     /// Memory of graphics cards; absent without cards.
     pub gpu_bytes: Option<u64>,

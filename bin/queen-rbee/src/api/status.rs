@@ -55,8 +55,8 @@ pub(super) fn hive_status(view: &View, name: &str, hive: &HiveView, now: Instant
     };
     let workers = record.map(|record| record.workers.as_slice()).unwrap_or_default();
     HiveStatus {
-        usage: None,
-        history_trouble: None,
+        usage: heartbeat.filter(|_| alive).and_then(|heartbeat| heartbeat.usage.clone()),
+        history_trouble: heartbeat.and_then(|heartbeat| heartbeat.history_trouble.clone()),
         name: name.to_owned(),
         phase: match (alive, stopping) {
             (true, false) if drained => Phase::Draining,

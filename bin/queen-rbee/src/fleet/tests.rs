@@ -64,8 +64,11 @@ impl World {
                 fleet_id: Some("fleet".into()),
                 generation: record.as_ref().map_or(0, |record| record.generation),
                 stopping: false,
+                usage: None,
+                history_trouble: None,
                 workers: record.iter().flat_map(|record| &record.workers).filter_map(&status).collect(),
                 upgrade: None,
+                events: Vec::new(),
             };
             self.fleet.heartbeat(self.now, hive, heartbeat).unwrap();
             self.wait(0);

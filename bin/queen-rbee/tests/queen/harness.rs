@@ -289,8 +289,11 @@ fn heartbeat(state: &HiveState, machine_id: &str, url: &str) -> Heartbeat {
         fleet_id: state.assignment.as_ref().map(|assignment| assignment.fleet_id.clone()),
         generation: state.assignment.as_ref().map_or(0, |assignment| assignment.generation),
         stopping: state.stopping,
+        usage: None,
+        history_trouble: None,
         workers: state.workers.clone(),
         upgrade: None,
+        events: Vec::new(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The hive's control API (the table in `rbee_api::control`), `/health` and `/metrics`.
 
+mod events;
 mod logs;
 mod metrics;
 mod reload;
@@ -7,24 +8,25 @@ mod upgrade;
 mod verbs;
 mod why;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
+use monitoring::{History, Sampler};
 use rbee_api::{ApiError, ErrorCode, FleetStatus, Health, HiveStatus, Phase, ShutdownRequest, WorkerStatus};
-use rbee_runtime::config::HiveConfig;
 use rbee_runtime::http::{AllowedHosts, finish, require_token};
 use rbee_runtime::shutdown::Shutdown;
 use rbee_runtime::token::Token;
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
+use crate::events::Events;
 use crate::orders::Orders;
 use crate::pool::Pool;
-use crate::sample::Sampler;
-use crate::source::Source;
+use crate::source::{Source, StartedWith};
 use crate::upgrade::Upgrades;
 
 /// Who decides what this hive runs.
@@ -51,6 +53,12 @@ pub struct Api {
     pub pool: Pool,
     /// Memory and processor share.
     pub sampler: Arc<Mutex<Sampler>>,
+    /// Samples and events of the past.
+    pub history: History,
+    /// Samples taken since the start.
+    pub samples: Arc<AtomicU64>,
+    /// What happens here.
+    pub events: Events,
     /// Where `shutdown` requests go.
     pub shutdowns: mpsc::Sender<ShutdownRequest>,
     /// When streams shall end.
@@ -59,8 +67,8 @@ pub struct Api {
     pub source: Source,
     /// Upgrades of this hive.
     pub upgrades: Upgrades,
-    /// What `[hive]` said when we started.
-    pub started_with: HiveConfig,
+    /// What the configuration said when we started.
+    pub started_with: StartedWith,
 }
 
 /// The whole API behind its layers.
@@ -71,6 +79,7 @@ pub fn router(api: Arc<Api>, token: Token, hosts: AllowedHosts, body_bytes_max: 
         .route("/api/v1/workers/{name}/logs", get(logs::logs))
         .route("/api/v1/workers/{name}/why", get(why::why))
         .route("/api/v1/workers/{name}/{verb}", post(verbs::verb))
+        .route("/api/v1/events", get(events::events))
         .route("/api/v1/reload", post(reload::reload))
         .route("/api/v1/hives/{name}/upgrade", post(upgrade::begin).get(upgrade::outcome))
         .route("/api/v1/shutdown", post(shutdown))
@@ -84,8 +93,12 @@ impl Api {
     /// All workers, sampled now.
     fn workers(&self) -> Vec<WorkerStatus> {
         let mut workers = self.pool.view().borrow().statuses();
-        self.sampler.lock().unwrap_or_else(PoisonError::into_inner).fill(&mut workers);
+        self.sampler().fill(&mut workers);
         workers
+    }
+
+    fn sampler(&self) -> MutexGuard<'_, Sampler> {
+        self.sampler.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hive_status(&self) -> HiveStatus {
@@ -94,7 +107,11 @@ impl Api {
             let view = view.borrow();
             (view.stopping, view.generation)
         };
-        HiveStatus { usage: None, history_trouble: None, 
+        // Its own statement: the guard would live to the end of the value below, which locks it again.
+        let usage = self.sampler().learned(std::process::id()).cloned();
+        HiveStatus {
+            usage,
+            history_trouble: self.history.trouble(),
             name: self.name.clone(),
             phase: if stopping { Phase::Stopping } else { Phase::Running },
             pid: Some(std::process::id()),

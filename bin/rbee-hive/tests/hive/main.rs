@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
+mod events;
 mod fleet;
+mod monitor;
 mod process;
 mod standalone;
 mod support;

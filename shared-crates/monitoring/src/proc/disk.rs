@@ -20,7 +20,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Of the logs in one folder, `NAME.log` and what follows it, and of the folders `NAME` in another.
+    /// Of the logs in one folder, `NAME.log` and what follows it, and of the folders `NAME`, or `NAME.N`, in another.
     #[must_use]
     pub fn new(logs: PathBuf, states: Option<PathBuf>) -> Self {
         Self { logs, states, bytes: HashMap::new(), round: 0 }
@@ -41,8 +41,10 @@ impl Disk {
                 each(states, &mut left, |path, is_dir| is_dir.then(|| folders.push(path.to_owned())));
                 for folder in folders {
                     let bytes = below(&folder, &mut left);
-                    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
-                    *self.bytes.entry(name.unwrap_or_default()).or_default() += bytes;
+                    let name = folder.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+                    // `NAME.REPLICA`, and a number more after a clean restart.
+                    let unit: Vec<&str> = name.split('.').take(2).collect();
+                    *self.bytes.entry(unit.join(".")).or_default() += bytes;
                 }
             }
         }
@@ -95,9 +97,9 @@ mod tests {
     fn logs_and_what_is_kept_are_counted_together() {
         let dir = tempfile::tempdir().unwrap();
         let (logs, states) = (dir.path().join("logs"), dir.path().join("states"));
-        fs::create_dir_all(states.join("w.0/deep")).unwrap();
+        fs::create_dir_all(states.join("w.0.7/deep")).unwrap();
         fs::create_dir(&logs).unwrap();
-        for file in ["logs/w.0.log", "logs/w.0.log.1", "logs/w.1.log", "logs/strange", "states/w.0/deep/kv"] {
+        for file in ["logs/w.0.log", "logs/w.0.log.1", "logs/w.1.log", "logs/strange", "states/w.0.7/deep/kv"] {
             fs::write(dir.path().join(file), [1; 10_000]).unwrap();
         }
         let mut disk = Disk::new(logs, Some(states));

@@ -15,6 +15,7 @@ use rbee_api::{ProcessUsage, WorkerStatus};
 
 use super::files::{Reader, Stat};
 use super::rounds::Usage;
+use crate::sample::Sample;
 
 /// A look younger than this is as good as a new one.
 const FRESH: Duration = Duration::from_millis(500);
@@ -131,7 +132,24 @@ impl Sampler {
 }
 
 impl Usage {
-    /// As it is told to others; `disk_bytes` is what its logs take.
+    /// `sample` with what was found; `disk_bytes` is what its logs and state take.
+    #[must_use]
+    pub fn to_sample(&self, sample: Sample, disk_bytes: u64) -> Sample {
+        Sample {
+            cpu_percent: self.cpu_percent,
+            rss_bytes: self.rss_bytes,
+            pss_bytes: self.pss_bytes,
+            fds: self.fds,
+            threads: self.threads,
+            read_bytes: self.read_bytes,
+            written_bytes: self.written_bytes,
+            disk_bytes,
+            gpu_bytes: self.gpu_bytes,
+            ..sample
+        }
+    }
+
+    /// As it is told to others; `disk_bytes` is what its logs and state take.
     #[must_use]
     pub fn to_api(&self, at: Timestamp, disk_bytes: u64) -> ProcessUsage {
         ProcessUsage {
