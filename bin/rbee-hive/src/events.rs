@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use daemon_lifecycle::{Happened, Heard, UnitEvent, UnitEvents};
-use monitoring::{Journal, NewEvent};
+use monitoring::{Hooks, Journal, NewEvent};
 use rbee_api::{Event, EventKind, Phase, ReplicaId, ShutdownRequest};
+use rbee_runtime::config::{Config, HooksConfig};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -26,10 +27,14 @@ pub(crate) const HEARTBEAT_EVENTS_MAX: usize = 256;
 /// So long the last of them are waited for.
 const LAST_EVENTS_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// So long a hook may hold up the hive's end.
+pub(crate) const HOOKS_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The hive's events; clones share the journal.
 #[derive(Debug, Clone)]
 pub struct Events {
     journal: Journal,
+    hooks: Hooks,
     /// The hive's name, where it belongs to a fleet.
     hive: Option<String>,
 }
@@ -37,8 +42,14 @@ pub struct Events {
 impl Events {
     /// Events of a hive into `journal`; `hive` is its name, where it belongs to a fleet.
     #[must_use]
-    pub const fn new(journal: Journal, hive: Option<String>) -> Self {
-        Self { journal, hive }
+    pub fn new(journal: Journal, hive: Option<String>) -> Self {
+        let hooks = Hooks::begin(&journal, &HooksConfig::default());
+        Self { journal, hooks, hive }
+    }
+
+    /// Runs the hooks that this configuration has for every daemon, from now on; those of a worker come with its orders.
+    pub fn use_config(&self, config: &Config) {
+        self.hooks.use_config(config.on.commands(), &config.hooks);
     }
 
     /// Where they are kept.
@@ -82,12 +93,15 @@ impl Events {
         if tokio::time::timeout(LAST_EVENTS_TIMEOUT, following).await.is_err() {
             tracing::warn!("the last events are lost");
         }
+        self.journal.settled().await;
+        self.hooks.close(HOOKS_TIMEOUT).await;
         self.journal.close().await;
     }
 
     /// Takes in what happens to the workers, until the supervisor is closed and all was told.
     #[must_use]
     pub fn follow(&self, pool: &Pool) -> JoinHandle<()> {
+        pool.use_hooks(self.hooks.clone());
         let (events, heard, views) = (self.clone(), pool.take_events(), pool.view());
         tokio::spawn(async move {
             let blocked = events.follow_blocked(views);

@@ -1,9 +1,10 @@
 //! What the rest of the hive may do with the pool.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use daemon_lifecycle::{Excess, History, LogFollower, StopMode, Supervisor, SupervisorError, UnitEvents};
+use monitoring::Hooks;
 use rbee_api::ReplicaId;
 use rbee_runtime::config::PortRange;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,6 +20,8 @@ pub struct Pool {
     pub(super) view: watch::Receiver<View>,
     pub(super) supervisor: Supervisor,
     pub(super) events: Arc<Mutex<Option<UnitEvents>>>,
+    /// Know which commands each worker has for what happens to it.
+    pub(super) hooks: Arc<OnceLock<Hooks>>,
 }
 
 #[derive(Debug)]
@@ -40,12 +43,23 @@ impl Pool {
     /// # Errors
     /// When it could not be written down; it is carried out all the same.
     pub async fn assign(&self, orders: StoredOrders) -> Result<(), StateError> {
+        if let Some(hooks) = self.hooks.get() {
+            // Before anything can happen to them.
+            let workers = orders.assignment.workers.iter().filter(|worker| !worker.spec.on.is_empty());
+            hooks.use_workers(workers.map(|worker| (worker.id.name.clone(), worker.spec.on.clone())).collect());
+        }
         let (reply, done) = oneshot::channel();
         if self.commands.send(Command::Assign { orders, reply }).await.is_err() {
             // The task ends with the hive alone.
             return Ok(());
         }
         done.await.unwrap_or(Ok(()))
+    }
+
+    /// Has these know, from the next assignment on, which commands the workers have. The first ones stay.
+    pub fn use_hooks(&self, hooks: Hooks) {
+        // Once a pool.
+        let _ = self.hooks.set(hooks);
     }
 
     /// Chooses ports from `range` from now on; replicas that run keep theirs.

@@ -112,7 +112,8 @@ impl Pool {
             view,
         };
         tokio::spawn(task.run(command_queue, report_queue));
-        Ok(Self { commands, view: view_of_handles, supervisor, events: Arc::new(Mutex::new(Some(events))) })
+        let events = Arc::new(Mutex::new(Some(events)));
+        Ok(Self { commands, view: view_of_handles, supervisor, events, hooks: Arc::default() })
     }
 }
 
