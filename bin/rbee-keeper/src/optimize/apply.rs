@@ -55,8 +55,25 @@ fn set(document: &mut DocumentMut, key: &str, to: &Setting) -> Result<(), ApplyE
         Setting::Flag(flag) => Value::from(*flag),
         Setting::Text(text) => Value::from(text.as_str()),
     };
+    if let Some(line) = item.as_inline_table_mut().filter(|line| !line.contains_key(last)) {
+        append(line, last, value);
+        return Ok(());
+    }
     put(item.as_table_like_mut().ok_or_else(no_table)?, last, value);
     Ok(())
+}
+
+/// At the end of `{ … }`: the space before the bracket stays there.
+fn append(line: &mut InlineTable, key: &str, mut value: Value) {
+    if let Some((_, last)) = line.iter_mut().last() {
+        let decor = last.decor_mut();
+        value.decor_mut().set_prefix(" ");
+        if let Some(suffix) = decor.suffix().cloned() {
+            value.decor_mut().set_suffix(suffix);
+        }
+        decor.set_suffix("");
+    }
+    line.insert(key, value);
 }
 
 fn implicit() -> Table {
@@ -96,10 +113,7 @@ mod tests {
         let result = applied(TEXT, "worker.m.threads", Setting::Number(1)).unwrap();
         assert_eq!(result, TEXT.replace("threads   =   8     # was", "threads   =   1     # was"));
         let result = applied(TEXT, "worker.m.limits.nice", Setting::Number(5)).unwrap();
-        assert_eq!(
-            result,
-            TEXT.replace("{ nofile = 64 } # little", "{ nofile = 64 , nice = 5 } # little").replace("64 ,", "64,")
-        );
+        assert_eq!(result, TEXT.replace("{ nofile = 64 } # little", "{ nofile = 64, nice = 5 } # little"));
         let result = applied(TEXT, "worker.m.restart.backoff_min", Setting::Text("5s".into())).unwrap();
         assert!(result.contains("limits = { nofile = 64 } # little\nrestart = { backoff_min = \"5s\" }\n"), "{result}");
         let long = TEXT.replace("limits = { nofile = 64 } # little\n", "[worker.m.limits]\nnofile = 64\n");

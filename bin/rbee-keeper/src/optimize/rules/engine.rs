@@ -17,61 +17,77 @@ const REQUESTS_MIN: u64 = 100;
 /// Of memory, what may be locked for models: the rest is for everybody.
 const LOCKED_SHARE: u64 = 4;
 
+/// An engine's threads.
+struct Share<'v> {
+    name: &'v str,
+    replicas: u32,
+    /// What each replica has now, said or chosen.
+    now: u32,
+    /// What would be chosen.
+    usual: u32,
+    to: u32,
+}
+
 /// Fewer threads than cores over all engines, and more for one that is out of breath. What each engine has then.
 pub(super) fn threads(view: &View<'_>, found: &mut Vec<Proposal>) -> BTreeMap<String, (u32, u32)> {
     let cores = view.machine.cores;
     let allowed = cores.saturating_sub(1).max(1);
-    let now: Vec<_> = view
-        .engines()
-        .map(|(name, worker, bytes)| {
-            let usual = default_threads(bytes.unwrap_or(0), cores);
-            (name, worker.replicas, worker.threads.unwrap_or(usual), usual)
-        })
-        .collect();
-    let mut wanted: Vec<u32> = now.iter().map(|(_, _, threads, _)| *threads).collect();
-    let sum =
-        |wanted: &[u32]| now.iter().zip(wanted).map(|((_, replicas, _, _), threads)| replicas * threads).sum::<u32>();
-    let total = sum(&wanted);
-    let mut reasons: BTreeMap<&str, (String, String)> = BTreeMap::new();
-    if total > allowed {
-        // Until nothing changes any more: so a second look changes nothing either.
-        loop {
-            let sum_now = sum(&wanted);
-            let shared: Vec<u32> =
-                wanted.iter().map(|threads| (threads * allowed / sum_now.max(allowed)).max(1)).collect();
-            if shared == wanted {
-                break;
-            }
-            wanted = shared;
-        }
-        for (name, _, _, _) in &now {
-            let reason = format!("the engines together have {total} threads for {cores} cores");
-            let effect =
-                "decoding several times faster while all are busy: threads that wait for a core hold up all others";
-            reasons.insert(name, (reason, effect.to_owned()));
-        }
-    } else {
-        let mut left = allowed - total;
-        for (at, (name, replicas, threads, usual)) in now.iter().enumerate() {
-            let more = (usual.saturating_sub(*threads)).min(left / replicas);
-            let peak = view.past(name).and_then(super::Past::cpu_peak).unwrap_or(0.0);
-            let share = peak / f64::from(*threads);
-            if more > 0 && (BUSY_PERCENT..=OVERSHOOT_PERCENT).contains(&share) {
-                wanted[at] += more;
-                left -= more * replicas;
-                let reason =
-                    format!("it used {peak:.0} % of a core with {threads} threads, and {left} cores stay free");
-                reasons.insert(name, (reason, "prompts are read faster; decoding gains less".to_owned()));
-            }
-        }
-    }
-    for ((name, _, threads, _), to) in now.iter().zip(&wanted).filter(|((_, _, threads, _), to)| threads != *to) {
+    let share = |(name, worker, bytes): (_, &rbee_runtime::config::WorkerConfig, Option<u64>)| {
+        let usual = default_threads(bytes.unwrap_or(0), cores);
+        let now = worker.threads.unwrap_or(usual);
+        Share { name, replicas: worker.replicas, now, usual, to: now }
+    };
+    let mut shares: Vec<Share<'_>> = view.engines().map(share).collect();
+    let total = sum(&shares);
+    fit(&mut shares, allowed);
+    let free = allowed.saturating_sub(sum(&shares));
+    raise(view, &mut shares, free);
+    for Share { name, now, to, .. } in shares.iter().filter(|share| share.now != share.to) {
         let from = view.config.worker.get(*name).and_then(|worker| worker.threads);
-        let (reason, effect) = reasons.remove(name).unwrap_or_default();
-        let reason = if from.is_none() { format!("{reason}; {threads} were chosen for it") } else { reason };
+        let (mut reason, effect) = if to < now {
+            let effect =
+                "decoding several times faster while all are busy: threads that wait for a core hold up the others";
+            (format!("the engines together have {total} threads for {cores} cores"), effect)
+        } else {
+            let reason = format!("each of its {now} threads was busy at times, and cores are free");
+            (reason, "prompts are read faster; decoding gains less")
+        };
+        if from.is_none() {
+            reason += &format!("; {now} were chosen for it");
+        }
         found.push(proposal(of_worker(name, "threads"), from.map(Setting::from), *to, reason, effect));
     }
-    now.iter().zip(wanted).map(|((name, replicas, _, _), threads)| ((*name).to_owned(), (*replicas, threads))).collect()
+    shares.into_iter().map(|share| (share.name.to_owned(), (share.replicas, share.to))).collect()
+}
+
+fn sum(shares: &[Share<'_>]) -> u32 {
+    shares.iter().map(|share| share.replicas * share.to).sum()
+}
+
+/// Shares what is there, one each at least, until nothing changes: so a second look changes nothing either.
+fn fit(shares: &mut [Share<'_>], allowed: u32) {
+    loop {
+        let total = sum(shares).max(allowed);
+        let before: Vec<u32> = shares.iter().map(|share| share.to).collect();
+        for share in shares.iter_mut() {
+            share.to = (share.to * allowed / total).max(1);
+        }
+        if shares.iter().map(|share| share.to).eq(before) {
+            return;
+        }
+    }
+}
+
+/// Gives free cores to those whose history, with as many threads, shows that they would use them.
+fn raise(view: &View<'_>, shares: &mut [Share<'_>], mut free: u32) {
+    for share in shares {
+        let more = share.usual.saturating_sub(share.to).min(free / share.replicas);
+        let peak = view.past(share.name).and_then(super::Past::cpu_peak).unwrap_or(0.0);
+        if more > 0 && (BUSY_PERCENT..=OVERSHOOT_PERCENT).contains(&(peak / f64::from(share.to))) {
+            share.to += more;
+            free -= more * share.replicas;
+        }
+    }
 }
 
 /// As many slots as there are requests at once in the busiest times.

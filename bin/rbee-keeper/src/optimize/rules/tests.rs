@@ -46,7 +46,7 @@ fn daemon(name: &str, cpu: f64, memory: u64, start_ms: u64, causes: &[(&str, u64
 
 /// Requests for a model, all in one step of two hours, each taking so long.
 fn model(name: &str, requests: u32, latency_ms: f64) -> serde_json::Value {
-    json!({ "name": name, "requests": requests, "errors": 0,
+    json!({ "name": name, "requests": requests, "errors": 0, "abandoned": 0,
         "latency_ms": { "p50": latency_ms, "p95": latency_ms, "p99": latency_ms }, "first_token_ms": null,
         "prompt_tokens": 0, "completion_tokens": 0,
         "series": { "requests": [requests], "errors": [0], "p95_ms": [latency_ms] } })
@@ -88,7 +88,7 @@ fn threads_are_fewer_than_cores_and_shared() {
 /// ADVI-31
 #[test]
 fn an_engine_out_of_breath_gets_threads_that_are_free() {
-    let workers = "[worker.b]\nmodel = \"big\"\nthreads = 2\n";
+    let workers = "[worker.b]\nmodel = \"big\"\nthreads = 2\nlimits = { memory_max = \"9GiB\" }\n";
     for (cpu, expected) in [(199.0, vec!["worker.b.threads = 7"]), (120.0, vec![]), (700.0, vec![])] {
         let report = report(vec![daemon("b", cpu, 0, 0, &[])], vec![]);
         let found = of(&machine(8), workers, Some(&report));
@@ -251,7 +251,7 @@ fn what_is_applied_proposes_nothing_new() {
         (random >> 33) % limit
     };
     let mut proposed = 0;
-    for round in 0..2000 {
+    for round in 0..600 {
         let machine = Machine {
             cores: 1 + below(32) as u32,
             memory_bytes: GIB << below(8),
@@ -308,5 +308,5 @@ fn what_is_applied_proposes_nothing_new() {
         assert_eq!(told(&again), [""; 0], "round {round}: {machine:?}\n{text}\nfirst: {:?}", told(&proposals));
         proposed += proposals.len();
     }
-    assert!(proposed > 2000, "the rounds show something: {proposed}");
+    assert!(proposed > 600, "the rounds show something: {proposed}");
 }
