@@ -8,6 +8,7 @@ mod example;
 mod foreign;
 mod gateway;
 mod hive_upgrade;
+mod hooks;
 mod identity;
 mod jmake;
 mod lotus;
@@ -22,6 +23,7 @@ mod survival;
 mod troubled;
 mod upgrade;
 mod upkeep;
+mod watching;
 
 use rbee_tests::home::Home;
 use serde_json::Value;
