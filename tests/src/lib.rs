@@ -10,5 +10,6 @@ pub mod openai;
 pub mod ports;
 pub mod processes;
 pub mod random;
+pub mod terminal;
 pub mod wait;
 pub mod wire;

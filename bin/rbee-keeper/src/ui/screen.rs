@@ -90,3 +90,55 @@ fn give_back() {
         let _ = disable_raw_mode();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read as _;
+    use std::process::Command;
+
+    use nix::pty::{OpenptyResult, Winsize, openpty};
+    use nix::sys::termios::tcgetattr;
+    use ratatui::text::Line;
+
+    use super::Screen;
+
+    #[test]
+    #[ignore = "breaks by intention; the test below runs it in a terminal"]
+    fn breaks() {
+        let mut screen = Screen::open().unwrap();
+        screen.draw(|frame| frame.render_widget(Line::raw("shown"), frame.area())).unwrap();
+        panic!("it broke");
+    }
+
+    /// KEEP-17
+    #[test]
+    fn a_panic_gives_the_terminal_back_before_it_is_reported() {
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let OpenptyResult { master, slave } = openpty(Some(&size), None).unwrap();
+        let before = tcgetattr(&slave).unwrap();
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        program.args(["--exact", "ui::screen::tests::breaks", "--ignored", "--nocapture"]).env("RUST_BACKTRACE", "0");
+        let end = || slave.try_clone().unwrap();
+        program.stdin(end()).stdout(end()).stderr(end());
+        #[expect(clippy::disallowed_methods, reason = "this program itself, for one test")]
+        let mut child = program.spawn().unwrap();
+        drop(program);
+        let reader = std::thread::spawn(move || {
+            let (mut text, mut piece, mut master) = (Vec::new(), [0; 1024], File::from(master));
+            // Ends with an error once nobody holds the other side.
+            while let Ok(count @ 1..) = master.read(&mut piece) {
+                text.extend_from_slice(&piece[..count]);
+            }
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        child.wait().unwrap();
+        assert_eq!(tcgetattr(&slave).unwrap(), before);
+        drop(slave);
+        let text = reader.join().unwrap();
+        let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what:?} not in {text:?}"));
+        assert!(at("\u{1b}[?1049h") < at("shown"), "{text:?}");
+        assert!(at("shown") < at("\u{1b}[?1049l"), "{text:?}");
+        assert!(at("\u{1b}[?1049l") < at("it broke"), "{text:?}");
+    }
+}

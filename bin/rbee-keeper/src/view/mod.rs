@@ -51,6 +51,7 @@ pub(crate) async fn run(context: &Context, config: &Config, every: Duration) -> 
     let mut screen = Screen::open().map_err(|error| broken(&error))?;
     let mut state = State::new(&url, Timestamp::now());
     state.page = page(&screen);
+    state.patience_s += i64::try_from(every.as_secs()).unwrap_or(i64::MAX / 2);
     let view = View { state, shell, theme };
     view.run(&mut screen, messages, &mut ends).await.map_err(|error| broken(&error))
 }

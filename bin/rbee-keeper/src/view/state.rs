@@ -128,6 +128,10 @@ pub(super) struct State {
     pub(super) fleet: FleetStatus,
     pub(super) looks: HashMap<Place, VecDeque<Look>>,
     pub(super) looked_at: Option<Timestamp>,
+    /// When somebody told something last.
+    pub(super) heard_at: Timestamp,
+    /// Seconds without a word that are no reason to say so.
+    pub(super) patience_s: i64,
     pub(super) selected: Option<Place>,
     pub(super) pane: Pane,
     /// The pane in front has all the room.
@@ -154,6 +158,8 @@ impl State {
             fleet: FleetStatus { queen: None, hives: Vec::new() },
             looks: HashMap::new(),
             looked_at: None,
+            heard_at: now,
+            patience_s: 5,
             selected: None,
             pane: Pane::Tree,
             zoomed: false,

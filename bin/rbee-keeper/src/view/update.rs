@@ -35,10 +35,12 @@ pub(super) fn update(state: &mut State, now: Timestamp, message: Message) -> Vec
         Message::Key(key) => keys::press(state, key),
         Message::Pasted(text) => keys::paste(state, &text),
         Message::Status(fleet, notes) => {
+            state.heard_at = now;
             take_status(state, *fleet, &notes);
             stay_on_a_row(state)
         }
         Message::NoStatus(why) => {
+            state.heard_at = now;
             away(state, &why);
             Vec::new()
         }

@@ -31,7 +31,7 @@ use theme::sign;
 
 const WIDE_COLUMNS: u16 = 110;
 const SMALL_LINES: u16 = 14;
-const DETAIL_COLUMNS: u16 = 44;
+const DETAIL_COLUMNS: u16 = 38;
 
 /// Phases as the head counts them: what is well, what is on its way, what is not.
 const HEAD: [Phase; 9] = [
@@ -76,7 +76,7 @@ fn draw_body(frame: &mut Frame<'_>, area: Rect, state: &State, rows: &[Row], the
     if area.width >= WIDE_COLUMNS {
         let height = wants.max(8).min(area.height / 2);
         let (upper, lower) = split_lines(area, height);
-        let (left, right) = split_columns(upper, area.width - DETAIL_COLUMNS);
+        let (left, right) = split_columns(upper, area.width - DETAIL_COLUMNS.max(area.width / 3));
         tree::draw(frame, left, state, rows, theme);
         if let Some(row) = selected {
             panes::detail(frame, right, state, row, theme);
@@ -143,9 +143,14 @@ fn head_of_fleet(state: &State, columns: usize, theme: Theme) -> Vec<Span<'stati
     let clock = state.now.strftime("%H:%M:%SZ").to_string();
     let long = format!("{}  {clock}", harmless(short_url(&state.url)));
     let end = if used + width(&long) + 2 <= columns { long } else { clock };
+    let silence_s = state.now.as_second() - state.heard_at.as_second();
+    let (end, style) = match silence_s > state.patience_s {
+        true => (format!("no news for {}", duration(silence_s as f64)), theme.alarm()),
+        false => (end, theme.dim()),
+    };
     if used + width(&end) + 2 <= columns {
         spans.push(Span::raw(" ".repeat(columns - used - width(&end))));
-        spans.push(Span::styled(end, theme.dim()));
+        spans.push(Span::styled(end, style));
     }
     spans
 }

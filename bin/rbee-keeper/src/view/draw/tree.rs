@@ -90,6 +90,7 @@ impl Column {
             Self::Phase => row.phase.to_string(),
             Self::Cpu => row.cpu_percent.map(percent).unwrap_or_default(),
             Self::Memory => row.rss_bytes.map(bytes).unwrap_or_default(),
+            Self::Restarts if row.restarts == 0 => String::new(),
             Self::Restarts => row.restarts.to_string(),
             Self::Uptime => row.uptime_s.map(duration).unwrap_or_default(),
             Self::Queue => row.queue_depth.map(|depth| depth.to_string()).unwrap_or_default(),
@@ -104,8 +105,12 @@ impl Column {
     }
 }
 
+/// Columns under which the tree's lines and titles cost more than they tell.
+const NARROW: usize = 40;
+
 /// Which columns there are, and how wide name and note are.
 struct Layout {
+    narrow: bool,
     name: usize,
     columns: Vec<Column>,
     note: usize,
@@ -114,7 +119,9 @@ struct Layout {
 impl Layout {
     fn of(rows: &[Row], columns: usize) -> Self {
         // A sign and a blank stand before the name.
-        let longest = rows.iter().map(|row| width(row.branch) + width(&row.name)).max().unwrap_or(4).max(4);
+        let narrow = columns < NARROW;
+        let length = |row: &Row| width(branch(row, narrow)) + width(&row.name);
+        let longest = rows.iter().map(length).max().unwrap_or(4).max(4);
         let room = columns.saturating_sub(2);
         let name = longest.min(room).min(28.max(room / 3));
         let mut left = room - name;
@@ -130,7 +137,7 @@ impl Layout {
         // A name that was cut takes what nobody else wants.
         let has_note = taken.contains(&Column::Note);
         let more = if has_note { 0 } else { left.min(longest - name) };
-        Self { name: name + more, columns, note: Column::Note.width() + left }
+        Self { narrow, name: name + more, columns, note: Column::Note.width() + left }
     }
 
     fn width(&self, column: Column) -> usize {
@@ -150,7 +157,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, rows: &[Row
     let layout = Layout::of(rows, usize::from(area.width));
     let mut lines = Vec::new();
     let mut height = usize::from(area.height);
-    if height > 3 {
+    if height > 3 && !layout.narrow {
         lines.push(header(&layout, theme));
         height -= 1;
     }
@@ -170,6 +177,15 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, rows: &[Row
             frame.buffer_mut().set_style(area, line.style);
         }
         frame.render_widget(line, area);
+    }
+}
+
+/// What stands in front of the name.
+fn branch(row: &Row, narrow: bool) -> &'static str {
+    match (narrow, &row.place) {
+        (false, _) => row.branch,
+        (true, Place::Worker { .. }) => " ",
+        (true, _) => "",
     }
 }
 
@@ -196,7 +212,7 @@ fn row_line(row: &Row, layout: &Layout, theme: Theme) -> Line<'static> {
     let phase = if row.unhealthy { theme.bad() } else { theme.phase(row.phase) };
     let sign = if row.unhealthy { "!" } else { sign(row.phase) };
     let name_style = if matches!(row.place, Place::Worker { .. }) { Style::new() } else { Theme::bold() };
-    let branch = super::text::cut(row.branch, layout.name).into_owned();
+    let branch = super::text::cut(branch(row, layout.narrow), layout.name).into_owned();
     let room = layout.name - width(&branch);
     let mut spans = vec![
         Span::styled(sign, phase),

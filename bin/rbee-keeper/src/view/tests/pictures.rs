@@ -138,3 +138,14 @@ fn without_colours_nothing_has_one_and_the_selection_is_seen() {
     );
     assert!(cells.iter().any(|cell| cell.modifier.contains(Modifier::REVERSED)));
 }
+
+/// KEEP-14
+#[test]
+fn a_silence_is_said() {
+    let mut state = busy();
+    let heard = state.heard_at.as_second() - at(0).as_second();
+    let _ = update(&mut state, at(heard + 5), Message::Tick);
+    assert!(!picture(&state, 80, 24).contains("no news"));
+    let _ = update(&mut state, at(heard + 6), Message::Tick);
+    assert!(picture(&state, 80, 24).lines().next().unwrap().ends_with("no news for 6s"), "{}", picture(&state, 80, 24));
+}
