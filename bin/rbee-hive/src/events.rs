@@ -63,6 +63,13 @@ impl Events {
         self.journal.record(NewEvent { hive: self.hive.clone(), ..event });
     }
 
+    /// The hive's process began so long ago: before that, nobody looked.
+    pub fn record_begin(&self, ago: Duration) {
+        let begun = NewEvent::now("hive", EventKind::Starting).with_phase(Phase::Starting);
+        let at = begun.at.checked_sub(ago).unwrap_or(begun.at);
+        self.record(NewEvent { at, ..begun }.with_cause("the hive begins"));
+    }
+
     /// The hive serves.
     pub fn record_start(&self, upgrades: &Upgrades) {
         if upgrades.last().is_some_and(|upgrade| upgrade.error.is_none()) {
@@ -158,7 +165,8 @@ impl Events {
 }
 
 fn is_own_life(event: &Event) -> bool {
-    event.daemon == "hive" && matches!(event.kind, EventKind::Running | EventKind::Stopping | EventKind::Stopped)
+    event.daemon == "hive"
+        && matches!(event.kind, EventKind::Starting | EventKind::Running | EventKind::Stopping | EventKind::Stopped)
 }
 
 /// Workers that cannot be run as ordered, each with its phase and why.

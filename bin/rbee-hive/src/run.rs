@@ -139,6 +139,7 @@ impl Hive {
         let journal = Journal::open(history.clone(), "hive", &kept).await;
         let events = Events::new(journal, hive.queen.is_some().then(|| hive.name.clone()));
         events.use_config(&config);
+        events.record_begin(started.elapsed());
         let telling = events.follow(&pool);
         let samples = Arc::default();
         let listener = listen::listener(hive.listen, true)?;

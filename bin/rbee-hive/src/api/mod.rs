@@ -4,6 +4,7 @@ mod events;
 mod logs;
 mod metrics;
 mod reload;
+mod reports;
 mod upgrade;
 mod verbs;
 mod why;
@@ -80,6 +81,7 @@ pub fn router(api: Arc<Api>, token: Token, hosts: AllowedHosts, body_bytes_max: 
         .route("/api/v1/workers/{name}/why", get(why::why))
         .route("/api/v1/workers/{name}/{verb}", post(verbs::verb))
         .route("/api/v1/events", get(events::events))
+        .route("/api/v1/reports", get(reports::reports))
         .route("/api/v1/reload", post(reload::reload))
         .route("/api/v1/hives/{name}/upgrade", post(upgrade::begin).get(upgrade::outcome))
         .route("/api/v1/shutdown", post(shutdown))

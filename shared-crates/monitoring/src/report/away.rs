@@ -29,10 +29,16 @@ impl Presence {
     /// From the events of a tier, of which it is `tier` itself; it samples itself once an interval.
     pub(super) fn new<'a>(events: impl Iterator<Item = &'a Event>, tier: &str, interval_ms: i64) -> Self {
         let mut presence = Self { interval_ms, ..Self::default() };
+        let mut starts = false;
         for event in events {
             let at_ms = event.at.as_millisecond();
-            if event.daemon == tier && matches!(event.kind, EventKind::Starting | EventKind::Running) {
-                presence.began_ms.push((at_ms, presence.told_ms.last().copied()));
+            if event.daemon == tier {
+                // Of a start that was told, being ready is the end and not the beginning.
+                let began = event.kind == EventKind::Starting || (event.kind == EventKind::Running && !starts);
+                if began {
+                    presence.began_ms.push((at_ms, presence.told_ms.last().copied()));
+                }
+                starts = event.kind == EventKind::Starting;
             }
             presence.told_ms.push(at_ms);
         }

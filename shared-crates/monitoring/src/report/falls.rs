@@ -76,7 +76,7 @@ impl Reading {
             State::Up => {
                 self.fall = None;
                 let started = self.started.take().filter(|_| event.kind == EventKind::Running);
-                self.starts.extend(started.and_then(|start| took(start, event)));
+                self.starts.extend(told_start(event).or_else(|| started.and_then(|start| took(start, event))));
             }
             State::Stopping | State::Waiting => {
                 self.started = None;
@@ -118,6 +118,14 @@ impl Reading {
             },
         }
     }
+}
+
+/// A start whose length the supervisor has told.
+fn told_start(ready: &Event) -> Option<SlowStart> {
+    let took_ms = ready.detail.as_ref()?.get("start_ms")?.as_u64()?;
+    let at_ms = ready.at.as_millisecond().checked_sub(i64::try_from(took_ms).ok()?)?;
+    let at = jiff::Timestamp::from_millisecond(at_ms).ok()?;
+    Some(SlowStart { at, took_ms, incarnation: ready.incarnation })
 }
 
 /// A start that was ready with this event; one of another run, or over a clock set back, tells nothing.

@@ -127,7 +127,16 @@ impl Draft {
 
     /// Events by id; those before the period tell how it began.
     pub fn events(&mut self, events: impl IntoIterator<Item = Event>) {
-        self.events.extend(events);
+        // A hive of a fleet names itself in its events; one that stands alone does not.
+        let own = match &self.tier {
+            Tier::Hive(name) => Some(name.clone()),
+            Tier::Queen { .. } => None,
+        };
+        let ours = |event: Event| match own.is_some() && event.hive == own {
+            true => Event { hive: None, ..event },
+            false => event,
+        };
+        self.events.extend(events.into_iter().map(ours));
     }
 
     /// A sample, or an hour of them, of a daemon.

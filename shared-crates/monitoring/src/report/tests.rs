@@ -84,6 +84,24 @@ fn while_a_hive_is_away_its_workers_are_unknown_and_it_is_down() {
     assert_eq!(dies.restarts.causes[0].cause, "it is gone");
 }
 
+/// REPT-02
+#[test]
+fn a_hive_of_a_fleet_names_itself_and_its_workers_go_on_in_the_run_they_were_in() {
+    let mut draft = draft(hive());
+    let told = |event: Event| Event { hive: Some("local".to_owned()), incarnation: Some(3), ..event };
+    draft.events([
+        told(event(1, 3_600, "hive", EventKind::Running)),
+        told(event(2, 3_600, "w/0", EventKind::Running)),
+        told(event(3, 10_000, "hive", EventKind::Starting)),
+        told(because("it was taken over", event(4, 10_000, "w/0", EventKind::Running))),
+        told(event(5, 10_000, "w/0", EventKind::Adopted)),
+    ]);
+    let report = draft.finish();
+    assert_eq!(report.daemons.iter().map(|daemon| daemon.name.as_str()).collect::<Vec<_>>(), ["hive", "w/0"]);
+    assert_eq!(report.daemons[1].availability.unknown_ms, 0, "from the beginning of the period on");
+    assert_eq!(report.daemons[1].restarts.total, 0);
+}
+
 /// REPT-07
 #[test]
 fn a_clock_that_jumped_back_is_said() {

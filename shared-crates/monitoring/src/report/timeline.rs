@@ -84,14 +84,18 @@ impl Timeline {
     pub(super) fn of(events: &[&Event], away: &[Away]) -> Self {
         let mut timeline = Self::default();
         let mut missed = away.iter().peekable();
+        let mut run = None;
         for event in events {
             let at_ms = event.at.as_millisecond();
             let mut gone = None;
             while let Some(away) = missed.next_if(|away| away.to_ms <= at_ms) {
                 gone = gone.or(Some(away.from_ms));
             }
+            let is_up = matches!(State::after(event), Some(State::Starting | State::Up));
+            let same_run = is_up && event.incarnation.is_some() && event.incarnation == run;
+            run = event.incarnation.or(run);
             // The same process is there again: it was alive all the time.
-            let from_ms = gone.filter(|_| event.kind != EventKind::Adopted);
+            let from_ms = gone.filter(|_| event.kind != EventKind::Adopted && !same_run);
             from_ms.into_iter().for_each(|from_ms| timeline.lose(from_ms));
             if event.kind == EventKind::Gap {
                 timeline.paint(at_ms, State::Unknown);

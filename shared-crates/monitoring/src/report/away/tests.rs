@@ -23,6 +23,13 @@ fn a_tier_is_away_from_its_last_sign_to_its_next_beginning() {
     let worker = event(50, 50, "w/0", EventKind::Restarting);
     for (name, events, samples, hours, expected) in [
         ("its first beginning", vec![running(10)], vec![], vec![], vec![]),
+        (
+            "it tells its start and when it serves",
+            vec![running(0), event(90, 90, "hive", EventKind::Starting), running(100)],
+            vec![15, 30, 105],
+            vec![],
+            vec![(30, 90)],
+        ),
         ("by its last sample", vec![running(0), running(100)], vec![15, 30, 45, 60, 105], vec![], vec![(60, 100)]),
         ("by its last event", vec![running(0), worker.clone(), running(100)], vec![15, 30], vec![], vec![(50, 100)]),
         ("no samples are kept", vec![running(0), running(100)], vec![], vec![], vec![(0, 100)]),

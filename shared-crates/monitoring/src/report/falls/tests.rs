@@ -120,4 +120,9 @@ fn starts_are_told_with_their_length_the_slowest_first() {
     let told: Vec<_> = found.slowest_starts.iter().map(|start| (start.took_ms, start.incarnation)).collect();
     assert_eq!(told, [(30_000, Some(2)), (5_000, Some(1))]);
     assert_eq!(found.slowest_starts[0].at, Timestamp::from_second(100).unwrap());
+    // What the supervisor has measured itself counts, also where it took over in the middle.
+    let told = Event { detail: Some(serde_json::json!({ "start_ms": 90_000 })), ..at(130, EventKind::Running) };
+    let found = falls(&[at(129, EventKind::Starting), told]);
+    assert_eq!(found.slowest_starts[0].took_ms, 90_000);
+    assert_eq!(found.slowest_starts[0].at, Timestamp::from_second(40).unwrap());
 }
