@@ -44,6 +44,14 @@ pub(crate) fn write(home: &Home, name: &str, changes: &[(&str, &str)]) {
     fs::write(home.path().join("rbee.toml"), text).unwrap();
 }
 
+/// What has happened, as the hive tells it.
+pub(crate) fn events(home: &Home, kind: &str) -> Vec<Value> {
+    let hive = format!("http://127.0.0.1:{}", home.hive_port);
+    let (told, code) = home.json(&["--hive", &hive, "events", "--since", "1h", "--kind", kind]);
+    assert_eq!(code, 0, "{told}");
+    told["events"].as_array().unwrap().clone()
+}
+
 /// The folder of the stand-ins.
 pub(crate) fn stand_ins() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("stand-ins")
@@ -73,4 +81,18 @@ pub(crate) fn until_anew(home: &Home, name: &str, incarnation: u64) -> Value {
 
 pub(crate) fn incarnation(worker: &Value) -> u64 {
     worker["incarnation"].as_u64().unwrap()
+}
+
+/// HIVE-20 CONF-05
+#[test]
+fn each_file_is_in_order_and_all_of_it_is_in_force() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() >= 3);
+    for file in files {
+        let home = Home::empty();
+        let file = file.display().to_string();
+        let (answer, code) = home.json(&["config", "check", "--config", &file]);
+        assert_eq!((code, answer["not_in_force"].as_array().map(Vec::len)), (0, Some(0)), "{file}: {answer}");
+    }
 }

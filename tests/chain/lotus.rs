@@ -102,6 +102,33 @@ fn it_is_ready_when_its_api_answers_and_leaves_nothing_when_it_stops() {
     down(&home);
 }
 
+/// HIVE-20
+#[test]
+fn it_is_shown_as_a_service_of_each_manager_and_nothing_is_touched() {
+    let home = home();
+    let before = fs::read_dir(home.path()).unwrap().count();
+    for (manager, words) in [
+        (
+            "systemd",
+            &["Type=notify", "Delegate=yes", "WatchdogSec=", "Restart=on-failure", "After=network.target"] as &[_],
+        ),
+        (
+            "launchd",
+            &["<key>KeepAlive</key>", "<key>ThrottleInterval</key>", "<key>LowPriorityIO</key>", "Library/Logs"],
+        ),
+        ("windows", &["<startmode>Automatic</startmode>", "<onfailure action=\"restart\""]),
+        ("supervisord", &["[program:rbee-hive]", "autorestart="]),
+    ] {
+        let shown = home.keeper(&["service", "show", "--manager", manager]).assert().success();
+        let shown = String::from_utf8_lossy(&shown.get_output().stdout).into_owned();
+        for word in words.iter().chain(&["rbee-hive", "queen-rbee"]) {
+            assert!(shown.contains(word), "{manager}: no {word} in\n{shown}");
+        }
+    }
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), before);
+    assert_eq!(home.processes(), []);
+}
+
 /// PROC-29
 #[test]
 fn a_stale_lock_does_not_keep_it_down_and_one_that_is_held_is_kept() {

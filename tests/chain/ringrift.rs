@@ -1,12 +1,12 @@
 //! Seed 003's coordination layer as `examples/ringrift.toml`: order, cascades, profiles, health, giving up and trying again. HIVE-20.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
 use rbee_tests::home::Home;
 use rbee_tests::openai::Client;
-use rbee_tests::processes;
+use rbee_tests::{processes, wait};
 use serde_json::{Value, json};
 
 use crate::example::{self, incarnation, phase, until, until_anew, worker};
@@ -23,7 +23,15 @@ fn home() -> Home {
     let faults = home.path().join("faults");
     fs::create_dir(&faults).unwrap();
     home.set_env("STAND_IN_FAULTS", faults.display().to_string());
+    let logger = home.path().join("bin/logger");
+    fs::write(&logger, "#!/bin/sh\necho \"$@\" >>\"$HOME/logged\"\n").unwrap();
+    fs::set_permissions(&logger, fs::Permissions::from_mode(0o755)).unwrap();
     home
+}
+
+/// What hooks have logged.
+fn logged(home: &Home) -> String {
+    fs::read_to_string(home.path().join("logged")).unwrap_or_default()
 }
 
 /// While this file is there, the daemon fails at its start.
@@ -93,6 +101,15 @@ fn the_crash_of_one_restarts_all_that_stand_on_it() {
     let (why, _) = home.json(&["worker", "why", "training"]);
     let fall = &why["workers"][0]["falls"][0];
     assert_eq!(fall["chain"], json!(["training/0", "data_pipeline/0", "event_router/0"]), "{why}");
+    let told = |kind: &str, daemon: &str| {
+        let events = example::events(&home, kind);
+        let event = events.into_iter().find(|event| event["daemon"] == daemon);
+        event.unwrap_or_else(|| panic!("no {kind} of {daemon}"))["cause"].as_str().unwrap().to_owned()
+    };
+    assert!(told("restarting", "event_router/0").contains("signal 9"));
+    let cascade = told("cascade", "training/0");
+    assert!(cascade.contains("event_router/0") && cascade.contains("signal 9"), "its whole story: {cascade}");
+    assert_eq!(example::events(&home, "running").iter().filter(|event| event["daemon"] == "training/0").count(), 2);
     down(&home);
 }
 
@@ -121,6 +138,9 @@ fn one_that_keeps_crashing_fails_and_a_forced_retry_begins_anew() {
     let reason = failed["reason"].as_str().unwrap();
     assert!(reason.contains('5'), "the count: {reason}");
     assert!(failed["last_log_lines"].to_string().contains("cannot reach the cluster"), "{failed}");
+    let told = example::events(&home, "failed");
+    assert_eq!((told.len(), &told[0]["daemon"], &told[0]["cause"]), (1, &"selfplay/0".into(), &failed["reason"]));
+    wait::until("the hook", example::SOON, || logged(&home).contains("selfplay/0 has given up").then_some(()));
     // Another try is one too many as long as the count stands.
     let (still, code) = home.json(&["worker", "retry", "selfplay"]);
     assert_eq!((code, phase(&home, "selfplay").as_str()), (1, "failed"), "{still}");
