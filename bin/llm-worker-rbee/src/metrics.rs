@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use rbee_runtime::process_figures;
 
 /// Batches that may fail in a row before the engine counts as broken.
 const FAILURES_IN_A_ROW_MAX: u32 = 3;
@@ -59,12 +60,14 @@ impl Metrics {
     #[must_use]
     pub fn new(model: &str, slots: usize) -> Self {
         let labels = [("model".into(), model.to_owned().into())];
-        let mut registry = Registry::with_prefix_and_labels("rbee_worker", labels.into_iter());
+        let mut root = Registry::default();
+        process_figures::register(&mut root);
+        let registry = root.sub_registry_with_prefix("rbee_worker").sub_registry_with_labels(labels.into_iter());
         let slots_total = Gauge::<i64>::default();
         slots_total.set(i64::try_from(slots).unwrap_or(i64::MAX));
         registry.register("slots", "Sequences at once", slots_total);
         let metrics = Self {
-            registry: Mutex::new(registry),
+            registry: Mutex::default(),
             started: Instant::now(),
             requests: Counter::default(),
             abandoned: Counter::default(),
@@ -87,12 +90,11 @@ impl Metrics {
             failures_in_a_row: AtomicU32::new(0),
             engine_gone: AtomicBool::new(false),
         };
-        metrics.register();
-        metrics
+        metrics.register(registry);
+        Self { registry: Mutex::new(root), ..metrics }
     }
 
-    fn register(&self) {
-        let Ok(mut registry) = self.registry.lock() else { return };
+    fn register(&self, registry: &mut Registry) {
         registry.register("requests", "Requests admitted", self.requests.clone());
         registry.register("requests_abandoned", "Requests whose client went away", self.abandoned.clone());
         registry.register("requests_refused", "Requests refused with a full queue", self.refused.clone());

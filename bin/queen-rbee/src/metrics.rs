@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use jiff::Timestamp;
+use monitoring::{Counts, HistoryFigures};
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -17,6 +18,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use rbee_api::usage::UsageCounts;
 use rbee_api::{FleetStatus, Phase};
+use rbee_runtime::process_figures;
+
+const PREFIX: &str = "rbee_queen";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -63,6 +67,7 @@ pub struct Metrics {
     queued: Family<ModelLabel, Gauge>,
     upstream_failures: Family<KindLabel, Counter>,
     first_byte: Family<ModelLabel, Histogram, fn() -> Histogram>,
+    uptime: Gauge<f64, AtomicU64>,
     hives: Family<PhaseLabel, Gauge>,
     workers: Family<PhaseLabel, Gauge>,
     resumes: Family<ModelLabel, Counter>,
@@ -104,12 +109,13 @@ impl Metrics {
         let first_byte: Family<ModelLabel, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 16)));
         let mut metrics = Self {
-            registry: Registry::with_prefix("rbee_queen"),
+            registry: Registry::default(),
             requests: Family::default(),
             in_flight: Gauge::default(),
             queued: Family::default(),
             upstream_failures: Family::default(),
             first_byte,
+            uptime: Gauge::default(),
             hives: Family::default(),
             workers: Family::default(),
             resumes: Family::default(),
@@ -124,7 +130,8 @@ impl Metrics {
     }
 
     fn register(&mut self) {
-        let registry = &mut self.registry;
+        process_figures::register(&mut self.registry);
+        let registry = self.registry.sub_registry_with_prefix(PREFIX);
         registry.register("requests", "Requests answered, by model and status", self.requests.clone());
         registry.register("requests_in_flight", "Requests being answered or waiting", self.in_flight.clone());
         registry.register("requests_queued", "Requests waiting for a worker, by model", self.queued.clone());
@@ -137,8 +144,18 @@ impl Metrics {
         registry.register("upstream_failures", help, self.upstream_failures.clone());
         let help = "Time from a request to the first byte of its answer";
         registry.register("time_to_first_byte_seconds", help, self.first_byte.clone());
+        registry.register("uptime_seconds", "Time since queen started", self.uptime.clone());
         registry.register("hives", "Hives by phase", self.hives.clone());
         registry.register("workers", "Replicas by phase", self.workers.clone());
+    }
+
+    /// Has her history and what happened among them.
+    #[must_use]
+    pub fn with_history(mut self, figures: HistoryFigures, counts: &Counts) -> Self {
+        let registry = self.registry.sub_registry_with_prefix(PREFIX);
+        registry.register_collector(Box::new(figures));
+        counts.register(registry);
+        self
     }
 
     /// Who tells how many wait, by model; the first call counts.
@@ -210,6 +227,7 @@ impl Metrics {
         for (model, depth) in self.queue_depths() {
             self.queued.get_or_create(&ModelLabel { model }).set(i64::try_from(depth).unwrap_or(i64::MAX));
         }
+        self.uptime.set(fleet.queen.as_ref().map_or(0.0, |queen| queen.uptime_s));
         count(&self.hives, &fleet.hives.iter().map(|hive| hive.phase).collect::<Vec<_>>());
         count(&self.workers, &fleet.workers().map(|(_, worker)| worker.phase).collect::<Vec<_>>());
         let mut text = String::new();

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use daemon_lifecycle::{OwnRecord, SelfRecord, Supervisor, SupervisorError};
-use monitoring::{Bounds, History};
+use monitoring::{Bounds, Counts, History, HistoryFigures, OwnUsage};
 use rbee_runtime::config::Config;
 use rbee_runtime::dirs::Dirs;
 use rbee_runtime::http::{AllowedHosts, Door, finish, serve_until_closed};
@@ -35,7 +35,7 @@ pub use error::QueenError;
 use reach::{http_client, url_of};
 
 use crate::activity::Activity;
-use crate::api::{self, About, Api};
+use crate::api::{self, About, Api, Records};
 use crate::fleet::{Fleet, Now};
 use crate::gateway::{self, Gateway, Keys, Limits, Tallies, UsageBook};
 use crate::hives::{self, LocalHive};
@@ -126,16 +126,20 @@ async fn live_after(
         let _ = registry.heartbeat(&hive, heartbeat).await;
     }
     let url = url_of(addr);
+    let own = OwnUsage::default();
+    let figures = HistoryFigures { history: history.clone(), samples: own.samples() };
     let parts = Parts {
         http: http_client().map_err(|source| QueenError::Client { source })?,
         stopping: Stopping::new(shutdown),
-        metrics: Arc::new(Metrics::new()),
+        metrics: Arc::new(Metrics::new().with_history(figures, &Counts::default())),
         about: Arc::new(About { url: url.clone(), started: Instant::now(), restarts }),
         registry,
         activity: Arc::default(),
         history,
+        own,
         token,
     };
+    let sampling = parts.sampling(&config);
     let local_hive = match supervisor {
         Some(supervisor) => {
             let mut unit = hive_lifecycle::unit(&config, config_file.as_deref(), &url);
@@ -212,7 +216,7 @@ async fn live_after(
             Outcome::Stays => {}
             Outcome::Lost(reason) => return Err(QueenError::Handover { reason }),
             Outcome::Left(heir) => {
-                drop((socket, upkeep));
+                drop((socket, upkeep, sampling));
                 let elder = succession.as_mut();
                 heir.last_answers(&gateway, &parts.registry, &parts.stopping, &config.queen, elder).await;
                 server_end.drain();
@@ -277,6 +281,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     activity: Arc<Activity>,
     history: History,
+    own: OwnUsage,
     about: Arc<About>,
     http: reqwest::Client,
     token: Token,
@@ -299,6 +304,12 @@ impl Parts {
         Ok(Gateway::new(parts, Limits::new(&config.queen), keys))
     }
 
+    /// Samples this process, for as long as the handle lives.
+    fn sampling(&self, config: &Config) -> AbortOnDropHandle<()> {
+        let (own, history, started) = (self.own.clone(), self.history.clone(), self.about.started);
+        AbortOnDropHandle::new(tokio::spawn(own.keep("queen", started, history, config.monitor.clone())))
+    }
+
     /// What queen does by and by, for as long as the handle lives.
     fn upkeep(&self, drain_timeout: Duration) -> AbortOnDropHandle<()> {
         let (registry, activity) = (self.registry.clone(), Arc::clone(&self.activity));
@@ -314,6 +325,7 @@ impl Parts {
         upgrader: Upgrader,
         reloads: Reloads,
     ) -> Router {
+        let has_hive = local_hive.is_some();
         let control = api::router(Api {
             registry: self.registry.clone(),
             local_hive,
@@ -326,6 +338,13 @@ impl Parts {
             reloads,
             activity: Arc::clone(&self.activity),
             usage: gateway.usage().clone(),
+            records: Records {
+                history: self.history.clone(),
+                interval: config.monitor.interval,
+                local_hive: has_hive.then(|| config.hive.name.clone()),
+            },
+            history: self.history.clone(),
+            own: self.own.clone(),
         });
         let hosts = AllowedHosts::new(addr, &config.queen.hosts);
         finish(control.merge(gateway.router()), hosts, body_bytes_max(config))

@@ -15,6 +15,7 @@ pub mod http;
 pub mod listen;
 pub mod logging;
 pub mod notify;
+pub mod process_figures;
 pub mod self_check;
 pub mod services;
 pub mod shutdown;

@@ -3,6 +3,7 @@
 mod ask;
 mod hives;
 mod logs;
+mod reports;
 mod status;
 mod upkeep;
 mod usage;
@@ -17,10 +18,13 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http::StatusCode;
+use monitoring::{History, OwnUsage};
 use rbee_api::{ApiError, ErrorCode, Health, ShutdownRequest, UpgradeReply, UpgradeRequest};
 use rbee_runtime::http::{HttpError, Json, require_token};
 use rbee_runtime::token::Token;
 use serde::de::DeserializeOwned;
+
+pub use reports::Records;
 
 use crate::activity::Activity;
 use crate::gateway::UsageBook;
@@ -57,6 +61,12 @@ pub struct Api {
     pub activity: Arc<Activity>,
     /// What API keys have used.
     pub usage: UsageBook,
+    /// What queen has kept of the past.
+    pub records: Records,
+    /// Her samples, events and requests of the past.
+    pub history: History,
+    /// What this process uses.
+    pub own: OwnUsage,
 }
 
 /// About this process.
@@ -88,6 +98,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/hives/{name}/undrain", post(upkeep::undrain))
         .route("/api/v1/reload", post(upkeep::reload))
         .route("/api/v1/usage", get(usage::usage))
+        .route("/api/v1/reports", get(reports::reports))
         .route("/api/v1/shutdown", post(shutdown))
         .layer(axum::middleware::from_fn(note_key));
     open.with_state(api.clone()).merge(require_token(protected.with_state(api), token))

@@ -19,8 +19,8 @@ pub(super) async fn status(State(api): State<Api>) -> Json<FleetStatus> {
 pub(super) fn fleet_status(api: &Api) -> FleetStatus {
     let view = api.registry.view();
     let queen = QueenStatus {
-        usage: None,
-        history_trouble: None,
+        usage: api.own.latest(),
+        history_trouble: api.history.trouble(),
         phase: if api.stopping.is_draining() { Phase::Stopping } else { Phase::Running },
         pid: Some(std::process::id()),
         url: api.about.url.clone(),

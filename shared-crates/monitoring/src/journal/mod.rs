@@ -16,6 +16,7 @@ mod read;
 mod ring;
 #[cfg(test)]
 mod tests;
+mod units;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,7 +32,7 @@ pub use self::follow::Follower;
 pub use self::http::{EventParams, answer_events};
 use self::ring::Ring;
 use crate::store::events;
-use crate::{Bounds, History};
+use crate::{Bounds, Counts, History};
 
 /// Those who follow at once; more are refused.
 const FOLLOWERS_MAX: usize = 64;
@@ -109,17 +110,25 @@ pub struct Journal {
 struct Shared {
     history: History,
     tier: &'static str,
+    kept: Arc<Kept>,
+    /// Something waits to be written.
+    news: Notify,
+    /// Newest id that may be seen.
+    published: watch::Sender<u64>,
+    is_open: watch::Sender<bool>,
+    followers: Arc<Semaphore>,
+    listener: OnceLock<Listener>,
+    counts: Counts,
+}
+
+/// What the history's thread needs of it; not the history, which must not end there.
+#[derive(Debug)]
+struct Kept {
     events_max: u64,
     state: Mutex<State>,
     is_write_queued: AtomicBool,
     /// Newest id that was written, if what was written was kept.
     written: AtomicU64,
-    /// Something waits to be written.
-    news: Notify,
-    /// Newest id that may be seen.
-    published: watch::Sender<u64>,
-    followers: Arc<Semaphore>,
-    listener: OnceLock<Listener>,
 }
 
 #[derive(Debug)]
@@ -147,17 +156,22 @@ impl Journal {
         let source = |last| Source { taken: last, published: last };
         let sources = known.sources.into_iter().map(|(hive, last)| (hive, source(last))).collect();
         let state = State { ring: Ring::new(known.last, bounds.writes_waiting_max), sources, closed: false };
-        let shared = Arc::new(Shared {
-            history,
-            tier,
+        let kept = Kept {
             events_max: bounds.events_max.max(1),
             state: Mutex::new(state),
             is_write_queued: AtomicBool::new(false),
             written: AtomicU64::new(known.last),
+        };
+        let shared = Arc::new(Shared {
+            history,
+            tier,
+            kept: Arc::new(kept),
             news: Notify::new(),
             published: watch::Sender::new(known.last),
+            is_open: watch::Sender::new(true),
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
             listener: OnceLock::new(),
+            counts: Counts::default(),
         });
         let of_task = Arc::clone(&shared);
         tokio::spawn(async move { of_task.keep_up().await });
@@ -173,6 +187,7 @@ impl Journal {
 
     /// Takes an event in; returns at once.
     pub fn record(&self, event: NewEvent) {
+        self.shared.counts.see(&event);
         let mut state = self.shared.state();
         if !state.closed {
             state.ring.push(None, |id| event.with_id(id));
@@ -219,23 +234,53 @@ impl Journal {
         self.shared.published.subscribe()
     }
 
+    /// What was recorded, counted.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.shared.counts
+    }
+
     /// The history it is kept in.
     #[must_use]
     pub fn history(&self) -> &History {
         &self.shared.history
     }
 
-    /// Publishes what waits, then takes nothing more. The history stays open.
+    /// Publishes what waits, then takes nothing more; who follows hears the rest and ends. The history stays open.
     pub async fn close(&self) {
         self.settled().await;
         self.shared.state().closed = true;
         self.shared.news.notify_one();
+        self.shared.is_open.send_replace(false);
+    }
+
+    /// Goes on after [`Journal::close`]: from what is in the file by now, where somebody else may have written meanwhile.
+    pub async fn reopen(&self) {
+        let known = self.shared.history.read(events::known).await.unwrap_or_default();
+        {
+            let mut state = self.shared.state();
+            state.ring = Ring::new(known.last.max(state.ring.last()), state.ring.waiting_max());
+            for (hive, last) in known.sources {
+                state.sources.insert(hive, Source { taken: last, published: last });
+            }
+            state.closed = false;
+            self.shared.published.send_replace(state.ring.published());
+        }
+        self.shared.is_open.send_replace(true);
+        let of_task = Arc::clone(&self.shared);
+        tokio::spawn(async move { of_task.keep_up().await });
+    }
+}
+
+impl Kept {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.state()
     }
 
     async fn keep_up(self: Arc<Self>) {
@@ -266,21 +311,21 @@ impl Shared {
     }
 
     /// Writes some of what waits; the newest id that is in the file now.
-    async fn write(self: &Arc<Self>) -> Option<u64> {
-        if !self.is_write_queued.swap(true, Ordering::Relaxed) {
-            let queued = QueuedWrite(Arc::clone(self));
+    async fn write(&self) -> Option<u64> {
+        if !self.kept.is_write_queued.swap(true, Ordering::Relaxed) {
+            let queued = QueuedWrite(Arc::clone(&self.kept));
             self.history.write(move |connection| {
-                let shared = &queued.0;
-                let waiting = shared.state().ring.waiting();
-                events::write(connection, &waiting, shared.events_max)?;
+                let kept = &queued.0;
+                let waiting = kept.state().ring.waiting();
+                events::write(connection, &waiting, kept.events_max)?;
                 if let Some((last, _)) = waiting.last() {
-                    shared.written.fetch_max(last.id, Ordering::Relaxed);
+                    kept.written.fetch_max(last.id, Ordering::Relaxed);
                 }
                 Ok(())
             });
         }
         let flushed = self.history.flush().await;
-        flushed.is_ok().then(|| self.written.load(Ordering::Relaxed))
+        flushed.is_ok().then(|| self.kept.written.load(Ordering::Relaxed))
     }
 
     /// Lets everything up to `newest` be seen, and tells the listener what of it is new and our own.
@@ -308,7 +353,7 @@ impl Shared {
 }
 
 /// There is one write in the history's queue at a time: it takes all that waits, however often it is tried.
-struct QueuedWrite(Arc<Shared>);
+struct QueuedWrite(Arc<Kept>);
 
 impl Drop for QueuedWrite {
     fn drop(&mut self) {
