@@ -188,5 +188,6 @@ fn without_a_terminal_each_change_is_a_line() {
     plain.line_with(&["queen", "running → "]);
     home.keeper(&["queen", "start"]).assert().success();
     plain.line_with(&["queen", "→ running"]);
+    drop((plain, json));
     down(&home);
 }

@@ -128,8 +128,15 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
 }
 
 fn head_of_fleet(state: &State, columns: usize, theme: Theme) -> Vec<Span<'static>> {
-    let mut spans = vec![Span::styled("rbee", theme.accent().patch(Theme::bold()))];
-    let mut used = 4;
+    let silence_s = state.now.as_second() - state.heard_at.as_second();
+    let (name, style) = if silence_s > state.patience_s {
+        (format!("no news for {}", duration(silence_s as f64)), theme.alarm())
+    } else {
+        ("rbee".to_owned(), theme.accent().patch(Theme::bold()))
+    };
+    let name = cut(&name, columns).into_owned();
+    let mut used = width(&name);
+    let mut spans = vec![Span::styled(name, style)];
     for phase in HEAD {
         let count = state.fleet.workers().filter(|(_, worker)| worker.phase == phase).count();
         let text = format!("  {} {count}", sign(phase));
@@ -143,14 +150,9 @@ fn head_of_fleet(state: &State, columns: usize, theme: Theme) -> Vec<Span<'stati
     let clock = state.now.strftime("%H:%M:%SZ").to_string();
     let long = format!("{}  {clock}", harmless(short_url(&state.url)));
     let end = if used + width(&long) + 2 <= columns { long } else { clock };
-    let silence_s = state.now.as_second() - state.heard_at.as_second();
-    let (end, style) = match silence_s > state.patience_s {
-        true => (format!("no news for {}", duration(silence_s as f64)), theme.alarm()),
-        false => (end, theme.dim()),
-    };
     if used + width(&end) + 2 <= columns {
         spans.push(Span::raw(" ".repeat(columns - used - width(&end))));
-        spans.push(Span::styled(end, style));
+        spans.push(Span::styled(end, theme.dim()));
     }
     spans
 }

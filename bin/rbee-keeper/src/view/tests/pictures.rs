@@ -147,5 +147,6 @@ fn a_silence_is_said() {
     let _ = update(&mut state, at(heard + 5), Message::Tick);
     assert!(!picture(&state, 80, 24).contains("no news"));
     let _ = update(&mut state, at(heard + 6), Message::Tick);
-    assert!(picture(&state, 80, 24).lines().next().unwrap().ends_with("no news for 6s"), "{}", picture(&state, 80, 24));
+    assert!(picture(&state, 80, 24).starts_with("no news for 6s  ● 2 running"), "{}", picture(&state, 80, 24));
+    assert!(picture(&state, 20, 6).starts_with("no news for 6s"), "{}", picture(&state, 20, 6));
 }
