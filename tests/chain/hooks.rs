@@ -66,6 +66,22 @@ fn a_hook_that_hangs_does_not_keep_anything_from_ending_and_a_reload_changes_hoo
     down(&home);
 }
 
+/// HOOK-08
+#[test]
+fn a_hive_that_was_killed_leaves_no_hook_to_run_for_ever() {
+    let home = Home::with_config(
+        "[worker.sleeper]\ncommand = [\"sleep\", \"1000\"]\nready = \"started\"\n\
+         on = { stopped = \"echo >$RBEE_HOME/began; exec sleep 1001\" }\n",
+    );
+    let before = up(&home);
+    home.keeper(&["worker", "stop", "sleeper"]).assert().success();
+    wait::until("the hook", SOON, || home.path().join("began").exists().then_some(()));
+    processes::crash(pid(&before["hives"][0]));
+    let is_hook = |process: &processes::Process| process.command == "sleep 1001";
+    wait::until("its end", SOON, || (!home.processes().iter().any(is_hook)).then_some(()));
+    down(&home);
+}
+
 #[test]
 fn what_makes_no_sense_is_refused_before_anything_runs() {
     let home = Home::with_config("[worker.a]\ncommand = [\"true\"]\non = { faild = \"mail\" }\n");

@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -15,8 +16,8 @@ use supervision::ExitHow;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 
-use crate::launch::Launch;
-use crate::process::{ExitWatch, Output, ScanNumber, Tree, new_run_id};
+use crate::launch::{Launch, hash_of};
+use crate::process::{ExitWatch, Output, ScanNumber, Tree, new_run_id, runs_of};
 use crate::question::Question;
 use crate::trial::TrialError;
 
@@ -88,6 +89,26 @@ pub async fn run_errand(
         }
     };
     Ok(Errand { how: ended.then_some(end.how), last_words, is_gone: end.is_gone })
+}
+
+/// A name for the errands of one program, so that the next one in its place knows them: `place` is a file or folder of its own.
+#[must_use]
+pub fn errands_of(place: &Path) -> String {
+    format!("errand-{:016x}", hash_of(place.as_os_str().as_encoded_bytes()))
+}
+
+/// Kills the errands of that name that one before us left when it was killed: nobody counts their time any more. How many those
+/// were. Blocks; for who has none of his own yet.
+///
+/// # Errors
+/// When the processes cannot be looked at.
+pub fn end_errands(name: &str) -> io::Result<usize> {
+    let left = runs_of(name)?;
+    let count = left.len();
+    for run_id in left {
+        Tree { run_id, cgroup: None, seen: ScanNumber::next() }.kill_marked(KILL_WAIT)?;
+    }
+    Ok(count)
 }
 
 /// A file in memory: whoever reads it never waits, and nobody waits for him.
@@ -175,6 +196,32 @@ mod tests {
         let errand = run("exec yes >&2", "", std::future::pending()).await;
         assert_eq!(errand.how, Some(ExitHow::Signal(libc::SIGPIPE)));
         assert!(errand.last_words.len() <= TAIL_BYTES_MAX && errand.last_words.starts_with("y\ny"));
+    }
+
+    /// HOOK-08
+    #[tokio::test]
+    async fn what_one_before_us_left_is_found_by_its_name_and_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let (name, others) = (errands_of(folder.path()), errands_of(Path::new("elsewhere")));
+        assert!(name != others);
+        let file = folder.path().join("pid");
+        let launch = Launch::new("/bin/sh", ["-c", &format!("sleep 1000 & echo $! >{}; wait", file.display())]);
+        let errand = tokio::spawn({
+            let name = name.clone();
+            async move { run_errand(&launch, &name, Vec::new(), std::future::pending()).await }
+        });
+        let pid = loop {
+            match std::fs::read_to_string(&file) {
+                Ok(pid) if pid.ends_with('\n') => break pid,
+                _ => tokio::task::yield_now().await,
+            }
+        };
+        let end = |name: String| tokio::task::spawn_blocking(move || end_errands(&name).unwrap());
+        assert_eq!(end(others).await.unwrap(), 0);
+        assert!(is_alive(&pid));
+        assert_eq!(end(name).await.unwrap(), 1);
+        assert!(!is_alive(&pid));
+        assert_eq!(errand.await.unwrap().unwrap().how, Some(ExitHow::Signal(libc::SIGKILL)));
     }
 
     #[tokio::test]

@@ -31,7 +31,7 @@ mod supervisor;
 mod trial;
 
 pub use after_exit::AfterExit;
-pub use errand::{Errand, run_errand};
+pub use errand::{Errand, end_errands, errands_of, run_errand};
 pub use launch::{HANDOVER_VARIABLE, Launch};
 pub use limits::{IoClass, Limits};
 pub use logs::{LogFollower, LogPolicy};

@@ -41,7 +41,7 @@ pub use memory::give_back as give_back_memory;
 pub(crate) use orphans::adopt_and_reap;
 pub(crate) use payload::memory_bytes as payload_memory_bytes;
 pub(crate) use replace::replace_self;
-pub(crate) use run_mark::{RUN_ID_VARIABLE, RunMark, bears_mark_of, new_run_id, own_run_id};
+pub(crate) use run_mark::{RUN_ID_VARIABLE, RunMark, bears_mark_of, new_run_id, own_run_id, runs_of};
 pub use signal::{StopSignal, UnknownSignal};
 pub(crate) use spawn::{Command, Output, Record};
 pub(crate) use spawn_error::SpawnError;

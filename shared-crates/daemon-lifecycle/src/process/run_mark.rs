@@ -4,9 +4,11 @@
 //! sets or meets (RLIMIT_RTTIME: time a *real-time* process may run without a pause; ours stands for more than 100,000 years). The
 //! limit passes through fork, exec, setsid and a cleared environment, and one system call reads it.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::fs;
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -74,6 +76,13 @@ pub(crate) fn own_run_id() -> Option<String> {
 /// Whether the process carries the mark of some run of this unit.
 pub(crate) fn bears_mark_of(pid: u32, unit: &str) -> bool {
     run_id_of(pid).and_then(|run| run.strip_prefix(unit).map(|rest| rest.starts_with(':'))).unwrap_or(false)
+}
+
+/// The runs of this unit of which something is alive.
+pub(crate) fn runs_of(unit: &str) -> io::Result<BTreeSet<String>> {
+    let pids = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_its = |run: &String| run.strip_prefix(unit).is_some_and(|rest| rest.starts_with(':'));
+    Ok(pids.filter_map(run_id_of).filter(is_its).collect())
 }
 
 /// A new mark for one run of `unit`: random for this process, counted within it.

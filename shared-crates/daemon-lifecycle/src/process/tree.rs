@@ -89,6 +89,11 @@ impl Tree {
         self.kill_rest(None, wait)
     }
 
+    /// Kills all that bears the mark of a run nobody knows the main process of; whether that is gone.
+    pub(crate) fn kill_marked(&self, wait: Duration) -> io::Result<bool> {
+        self.kill_rest(None, wait)
+    }
+
     /// Whether this process belongs to the run.
     pub(crate) fn holds(&self, pid: u32) -> bool {
         match self.cgroup() {

@@ -17,7 +17,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use daemon_lifecycle::{Errand, ExitHow, Launch, run_errand};
+use daemon_lifecycle::{Errand, ExitHow, Launch, end_errands, errands_of, run_errand};
 use rbee_api::{Event, EventKind};
 use rbee_runtime::config::HooksConfig;
 use tokio::sync::{Notify, watch};
@@ -145,6 +145,8 @@ impl Shared {
     }
 
     async fn run(self: Arc<Self>, journal: &Journal) {
+        let name = errands_of(journal.history().path());
+        end_what_is_left(name.clone()).await;
         let mut running: JoinSet<(Job, Result<(), String>)> = JoinSet::new();
         loop {
             tokio::select! {
@@ -154,9 +156,9 @@ impl Shared {
             let mut state = self.state();
             let timeout = state.timeout;
             while let Some(job) = state.queue.next() {
-                let hurry = self.hurry.subscribe();
+                let (name, hurry) = (name.clone(), self.hurry.subscribe());
                 running.spawn(async move {
-                    let done = carry_out(&job, timeout, hurry).await;
+                    let done = carry_out(&job, &name, timeout, hurry).await;
                     (job, done)
                 });
             }
@@ -188,8 +190,18 @@ impl Shared {
     }
 }
 
+/// Hooks of a tier that was killed: their time is nobody's any more.
+async fn end_what_is_left(name: String) {
+    match tokio::task::spawn_blocking(move || end_errands(&name)).await {
+        Ok(Ok(0)) => {}
+        Ok(Ok(count)) => tracing::warn!(count, "killed hooks that the one before us left"),
+        Ok(Err(error)) => tracing::warn!(%error, "cannot look for hooks that the one before us left"),
+        Err(error) => tracing::error!(%error, "a task of ours broke"),
+    }
+}
+
 /// Runs one command to its end.
-async fn carry_out(job: &Job, timeout: Duration, mut hurry: watch::Receiver<bool>) -> Result<(), String> {
+async fn carry_out(job: &Job, name: &str, timeout: Duration, mut hurry: watch::Receiver<bool>) -> Result<(), String> {
     let Job { event, command } = job;
     let mut launch = Launch::new("/bin/sh", ["-c", command]);
     launch.not_inherited = NOT_INHERITED;
@@ -211,7 +223,7 @@ async fn carry_out(job: &Job, timeout: Duration, mut hurry: watch::Receiver<bool
         }
     };
     let Errand { how, last_words, is_gone } =
-        run_errand(&launch, "hook", input, over).await.map_err(|error| format!("cannot be run: {error}"))?;
+        run_errand(&launch, name, input, over).await.map_err(|error| format!("cannot be run: {error}"))?;
     let why = match how {
         Some(ExitHow::Code(0)) if is_gone => return Ok(()),
         Some(ExitHow::Code(0)) => "left something behind that cannot be ended".to_owned(),
