@@ -11,6 +11,7 @@ use rbee_api::{ControlClient, HiveStatus, Phase, ShutdownRequest};
 use rbee_runtime::config::Config;
 use rbee_runtime::token::Token;
 
+use crate::events::Events;
 use crate::registry::Registry;
 
 /// What a hive that was asked to end gets to end its workers once queen is in a hurry.
@@ -60,6 +61,7 @@ pub struct LocalHive {
     unit: UnitSpec,
     /// Another one after an upgrade that failed.
     supervisor: Arc<RwLock<Supervisor>>,
+    events: Events,
 }
 
 impl LocalHive {
@@ -68,11 +70,12 @@ impl LocalHive {
     /// # Errors
     /// As [`Supervisor::apply`] and [`Supervisor::start`]. A hive that cannot be started is no error: its status
     /// says so.
-    pub async fn start(supervisor: Supervisor, unit: UnitSpec) -> Result<Self, SupervisorError> {
+    pub async fn start(supervisor: Supervisor, unit: UnitSpec, events: Events) -> Result<Self, SupervisorError> {
         let name = unit.name.clone();
+        events.follow_hive(supervisor.events().await?);
         supervisor.apply(vec![unit.clone()]).await?;
         supervisor.start(&name).await?;
-        let hive = Self { name, unit, supervisor: Arc::new(RwLock::new(supervisor)) };
+        let hive = Self { name, unit, supervisor: Arc::new(RwLock::new(supervisor)), events };
         tokio::spawn(hive.clone().log_phases());
         Ok(hive)
     }
@@ -83,6 +86,7 @@ impl LocalHive {
     /// As [`Supervisor::open`] and [`LocalHive::start`].
     pub async fn reopen(&self, config: SupervisorConfig) -> Result<(), SupervisorError> {
         let supervisor = Supervisor::open(config).await?;
+        self.events.follow_hive(supervisor.events().await?);
         supervisor.apply(vec![self.unit.clone()]).await?;
         supervisor.start(&self.name).await?;
         *self.supervisor.write().unwrap_or_else(PoisonError::into_inner) = supervisor;

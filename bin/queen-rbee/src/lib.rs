@@ -14,6 +14,7 @@ pub mod activity;
 pub mod api;
 pub mod cli;
 pub mod desired;
+pub mod events;
 pub mod fleet;
 pub mod gateway;
 pub mod hives;

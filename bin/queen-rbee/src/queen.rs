@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use daemon_lifecycle::{OwnRecord, SelfRecord, Supervisor, SupervisorError};
-use monitoring::{Bounds, Counts, History, HistoryFigures, OwnUsage};
+use monitoring::{Bounds, History, HistoryFigures, Journal, OwnUsage};
 use rbee_runtime::config::Config;
 use rbee_runtime::dirs::Dirs;
 use rbee_runtime::http::{AllowedHosts, Door, finish, serve_until_closed};
@@ -36,6 +36,7 @@ use reach::{http_client, url_of};
 
 use crate::activity::Activity;
 use crate::api::{self, About, Api, Records};
+use crate::events::Events;
 use crate::fleet::{Fleet, Now};
 use crate::gateway::{self, Gateway, Keys, Limits, Tallies, UsageBook};
 use crate::hives::{self, LocalHive};
@@ -103,6 +104,7 @@ async fn live_after(
     predecessor: &mut Option<Predecessor>,
     started: &OnceLock<Registry>,
 ) -> Result<(), QueenError> {
+    let begun = Instant::now();
     let Setup { config, config_file, dirs, token, listener, shutdown, relaunch, without_hive, .. } = setup;
     let addr = listener.local_addr().map_err(|source| QueenError::Serve { source })?;
     dirs.create().map_err(|source| QueenError::Dirs { source })?;
@@ -113,13 +115,16 @@ async fn live_after(
     let lock = LifeLock::take(&lock_file(&dirs)).map_err(|source| QueenError::Lock { source })?;
     let Opened { store, state, restarts, .. } =
         Store::open(&dirs.queen_store_file()).map_err(|source| QueenError::Store { source })?;
-    let history = History::open(&dirs.queen_history_file(), &Bounds::from(&config.monitor)).history;
+    let kept = Bounds::from(&config.monitor);
+    let history = History::open(&dirs.queen_history_file(), &kept).history;
+    let events = Events::new(Journal::open(history.clone(), "queen", &kept).await, &config);
+    events.record_begin(begun.elapsed());
     let supervisor = supervisor(&config, &dirs, addr, without_hive).await?;
 
     let terms = Terms { ttl: config.queen.lease_ttl, grace: config.queen.lease_ttl * 2 };
     let fleet = Fleet::new(wishes(&config), state, terms, Now::read());
     let lease_ttl_ms = u64::try_from(terms.ttl.as_millis()).unwrap_or(u64::MAX);
-    let registry = Registry::start(fleet, store.clone(), lease_ttl_ms);
+    let registry = Registry::start(fleet, store.clone(), lease_ttl_ms, events.clone());
     let registry = started.get_or_init(|| registry).clone();
     for (hive, heartbeat) in inherited.estate.heartbeats {
         // One that is refused is heard of again, and refused again.
@@ -131,11 +136,12 @@ async fn live_after(
     let parts = Parts {
         http: http_client().map_err(|source| QueenError::Client { source })?,
         stopping: Stopping::new(shutdown),
-        metrics: Arc::new(Metrics::new().with_history(figures, &Counts::default())),
+        metrics: Arc::new(Metrics::new().with_history(figures, events.journal().counts())),
         about: Arc::new(About { url: url.clone(), started: Instant::now(), restarts }),
         registry,
         activity: Arc::default(),
         history,
+        events: events.clone(),
         own,
         token,
     };
@@ -150,14 +156,25 @@ async fn live_after(
             let running = hive_lifecycle::manager(&dirs, &config, config_file.as_deref());
             hives::leave_workers_if_changed(running, &unit, &parts.token).await;
             // It may dial at once: the socket listens already, and what comes waits.
-            Some(LocalHive::start(supervisor, unit).await.map_err(|source| QueenError::Hive { source })?)
+            Some(
+                LocalHive::start(supervisor, unit, events.clone())
+                    .await
+                    .map_err(|source| QueenError::Hive { source })?,
+            )
         }
         None => None,
     };
     let gateway = parts.gateway(&config, addr, store.clone())?;
     let (upgrader, mut wishes_to_upgrade) = Upgrader::new();
-    let reloads =
-        Reloads::new(&config, config_file, &dirs, parts.registry.clone(), local_hive.clone(), parts.token.clone());
+    let reloads = Reloads::new(
+        &config,
+        config_file,
+        &dirs,
+        parts.registry.clone(),
+        local_hive.clone(),
+        parts.token.clone(),
+        events.clone(),
+    );
     let _hangups = reloads.on_hangups().map_err(|source| QueenError::Signals { source })?;
     let upkeep = parts.upkeep(config.queen.drain_timeout);
     let router = parts.router(&config, addr, gateway.clone(), local_hive.clone(), upgrader, reloads);
@@ -187,6 +204,7 @@ async fn live_after(
         })
         .await;
     }
+    events.record_start(predecessor.is_some(), restarts);
     notify::ready();
     tracing::info!(url, version = env!("CARGO_PKG_VERSION"), restarts, "queen is ready");
     let mut succession = match predecessor.take() {
@@ -196,7 +214,7 @@ async fn live_after(
     drop(inherited.record);
 
     let store_file = dirs.queen_store_file();
-    let mut holdings = Holdings::new(dirs, parts.registry.clone(), local_hive.clone(), lock, store);
+    let mut holdings = Holdings::new(dirs, parts.registry.clone(), local_hive.clone(), lock, store, events.clone());
     tokio::pin!(server);
     let crashed = loop {
         let ask = tokio::select! {
@@ -225,12 +243,13 @@ async fn live_after(
                 if let Err(error) = gateway.usage().leave_in(store_file).await {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the last usage is lost");
                 }
-                end_history(&gateway, &parts.history).await;
+                gateway.tallies().close().await;
                 tracing::info!("this process was queen");
                 return Ok(());
             }
         }
     };
+    events.record_end(parts.stopping.keeps_children());
     let ended = match crashed {
         Some(ended) => ended,
         None => {
@@ -249,10 +268,11 @@ async fn live_after(
             server.await
         }
     };
+    events.close().await;
     if let Err(error) = gateway.usage().flush().await {
         tracing::warn!(error = &error as &dyn std::error::Error, "the last usage is lost");
     }
-    end_history(&gateway, &parts.history).await;
+    gateway.tallies().close().await;
     holdings.close().await;
     tracing::info!("queen ends");
     let ended = ended.unwrap_or_else(|panic| Err(std::io::Error::other(panic)));
@@ -281,6 +301,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     activity: Arc<Activity>,
     history: History,
+    events: Events,
     own: OwnUsage,
     about: Arc<About>,
     http: reqwest::Client,
@@ -338,11 +359,8 @@ impl Parts {
             reloads,
             activity: Arc::clone(&self.activity),
             usage: gateway.usage().clone(),
-            records: Records {
-                history: self.history.clone(),
-                interval: config.monitor.interval,
-                local_hive: has_hive.then(|| config.hive.name.clone()),
-            },
+            events: self.events.clone(),
+            records: Records::new(&self.history, gateway.tallies(), config, has_hive),
             history: self.history.clone(),
             own: self.own.clone(),
         });
@@ -377,14 +395,6 @@ impl Parts {
             }
         }
         hive.stop_now(&self.token).await
-    }
-}
-
-/// Writes what was counted last, and closes the history.
-async fn end_history(gateway: &Gateway, history: &History) {
-    gateway.tallies().write();
-    if let Err(error) = history.close().await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "the end of the history is lost");
     }
 }
 

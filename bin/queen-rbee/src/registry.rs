@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::desired::{DesiredState, Wishes};
+use crate::events::Events;
 use crate::fleet::{Fleet, Now, View};
 use crate::once::current_key;
 use crate::orders::{self, Order, Ordered};
@@ -84,10 +85,10 @@ enum Mode {
 impl Registry {
     /// Starts the owner. It ends when the last handle is dropped.
     #[must_use]
-    pub fn start(fleet: Fleet, store: Store, lease_ttl_ms: u64) -> Self {
+    pub fn start(fleet: Fleet, store: Store, lease_ttl_ms: u64, events: Events) -> Self {
         let (messages, inbox) = mpsc::channel(MESSAGES_WAITING_MAX);
         let (publisher, views) = watch::channel(Arc::new(fleet.view(Now::read())));
-        let owner = Owner { fleet, store, publisher, mode: Mode::Decides(None), waiting: Vec::new() };
+        let owner = Owner { fleet, store, publisher, events, mode: Mode::Decides(None), waiting: Vec::new() };
         tokio::spawn(owner.run(inbox));
         Self { messages, views, lease_ttl_ms, left: CancellationToken::new() }
     }
@@ -118,6 +119,7 @@ impl Registry {
             fleet_id: view.desired.fleet_id.clone(),
             generation: view.desired.hives.get(hive).map_or(0, |record| record.generation),
             lease_ttl_ms: self.lease_ttl_ms,
+            events_known: None,
         })
     }
 
@@ -213,6 +215,7 @@ struct Owner {
     fleet: Fleet,
     store: Store,
     publisher: watch::Sender<Arc<View>>,
+    events: Events,
     mode: Mode,
     /// What came while somebody else may be queen.
     waiting: Vec<Message>,
@@ -353,7 +356,7 @@ impl Owner {
                 error = &error as &dyn std::error::Error,
                 "the new plan could not be saved and is not in force"
             );
-            self.publisher.send_replace(Arc::new(self.fleet.view(now)));
+            self.publish(now);
         }
     }
 
@@ -364,8 +367,14 @@ impl Owner {
             log_moves(self.fleet.desired(), &state);
             self.fleet.accept(state);
         }
-        self.publisher.send_replace(Arc::new(self.fleet.view(now)));
+        self.publish(now);
         Ok(())
+    }
+
+    fn publish(&self, now: Now) {
+        let view = Arc::new(self.fleet.view(now));
+        let before = self.publisher.send_replace(Arc::clone(&view));
+        self.events.record_fleet(&before, &view);
     }
 }
 

@@ -11,17 +11,20 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use monitoring::NewEvent;
 use rbee_api::difference::{Difference, Runs, runs, words};
-use rbee_api::{ApiError, ControlClient, Desired, ErrorCode, ReloadReply, ReloadRequest};
+use rbee_api::{ApiError, ControlClient, Desired, ErrorCode, EventKind, ReloadReply, ReloadRequest};
 use rbee_runtime::config::{Config, QueenConfig, Settings, changed_keys};
 use rbee_runtime::dirs::Dirs;
 use rbee_runtime::error_chain;
 use rbee_runtime::token::Token;
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::desired::{OnDemand, Wish, Wishes};
+use crate::events::Events;
 use crate::fleet::View;
 use crate::hives::LocalHive;
 use crate::orders::{Goal, Ordered, Target};
@@ -40,6 +43,7 @@ struct Shared {
     local_hive: Option<LocalHive>,
     token: Token,
     started_with: QueenConfig,
+    events: Events,
     under_way: Mutex<()>,
 }
 
@@ -64,6 +68,7 @@ impl Reloads {
         registry: Registry,
         local_hive: Option<LocalHive>,
         token: Token,
+        events: Events,
     ) -> Self {
         let explicit = config_file.is_some();
         let file = config_file.unwrap_or_else(|| dirs.config_file());
@@ -75,7 +80,7 @@ impl Reloads {
             hive: None,
         };
         let started_with = config.queen.clone();
-        let shared = Shared { settings, registry, local_hive, token, started_with, under_way: Mutex::new(()) };
+        let shared = Shared { settings, registry, local_hive, token, started_with, events, under_way: Mutex::new(()) };
         Self { shared: Arc::new(shared) }
     }
 
@@ -108,6 +113,10 @@ impl Reloads {
                     let Difference { added, removed, changed, untouched, .. } = &reloaded.difference;
                     let (added, removed, changed) = (words(added), words(removed), words(changed));
                     tracing::info!(?added, ?removed, ?changed, untouched, "configuration reloaded");
+                    let detail =
+                        json!({ "added": added, "removed": removed, "changed": changed, "untouched": untouched });
+                    let event = NewEvent::now("queen", EventKind::Reloaded).with_detail(detail);
+                    shared.events.record(event.with_cause("the configuration was read anew"));
                     for key in &reloaded.needs_queen_restart {
                         tracing::warn!(key, "changed, but is read only when queen starts");
                     }
@@ -135,6 +144,7 @@ impl Shared {
             Err(error) => return Err(ApiError::new(ErrorCode::Internal, format!("reading broke off: {error}"))),
         };
         let Rewished { before, after } = self.registry.reload(wishes(&config)).await?;
+        self.events.use_config(&config);
         let (old, new) = (before.desired.all(&before.wishes), after.desired.all(&after.wishes));
         let difference = Difference::between(&old, &new);
         let ordered = ordered(&difference, &before, &after);

@@ -34,6 +34,12 @@ impl Stopping {
         self.keep_children.load(Ordering::Acquire)
     }
 
+    /// For what ends when it begins.
+    #[must_use]
+    pub fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
+    }
+
     /// Whether it has begun.
     #[must_use]
     pub fn is_draining(&self) -> bool {

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use daemon_lifecycle::{Happened, Heard, UnitEvent, UnitEvents};
+use daemon_lifecycle::{Heard, UnitEvents};
 use monitoring::{Hooks, Journal, NewEvent};
 use rbee_api::{Event, EventKind, Phase, ReplicaId, ShutdownRequest};
 use rbee_runtime::config::{Config, HooksConfig};
@@ -18,8 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::pool::Pool;
 use crate::upgrade::Upgrades;
-use crate::view::{View, phase_of};
-use crate::words::{in_our_words, quoted_in_our_words, sentence_in_our_words};
+use crate::view::View;
 
 /// Events of one heartbeat.
 pub(crate) const HEARTBEAT_EVENTS_MAX: usize = 256;
@@ -125,10 +124,8 @@ impl Events {
     async fn follow_units(&self, mut heard: UnitEvents) {
         while let Some(heard) = heard.next().await {
             self.record(match heard {
-                Heard::Event(event) => of_unit(event),
-                Heard::Lost { count } => NewEvent::now("hive", EventKind::Gap)
-                    .with_cause(format!("{count} events came faster than they could be taken in"))
-                    .with_detail(json!({ "lost": count })),
+                Heard::Event(event) => NewEvent::of_unit(event),
+                Heard::Lost { count } => NewEvent::lost("hive", count),
             });
         }
     }
@@ -177,33 +174,3 @@ fn blocked(view: &View) -> BTreeMap<ReplicaId, (Phase, String)> {
         .map(|worker| (worker.id(), (worker.status.phase, worker.status.reason.clone().unwrap_or_default())))
         .collect()
 }
-
-/// What the supervisor tells, in the words of the fleet.
-fn of_unit(event: UnitEvent) -> NewEvent {
-    let UnitEvent { at, unit, incarnation, what } = event;
-    let new = |kind| NewEvent { at, incarnation: Some(incarnation), ..NewEvent::now(in_our_words(&unit), kind) };
-    match what {
-        Happened::Changed { from, to, cause, restarts, start_time } => {
-            let (from, to) = (phase_of(from), phase_of(to));
-            let mut detail = json!({ "from": from, "restarts": restarts });
-            if let Some(start_time) = start_time {
-                detail["start_ms"] = json!(start_time.as_millis() as u64);
-            }
-            let cause = quoted_in_our_words(&cause);
-            new(EventKind::of_phase(to)).with_phase(to).with_cause(cause).with_detail(detail)
-        }
-        Happened::Adopted => new(EventKind::Adopted).with_cause("it goes on under the new hive"),
-        Happened::Cascade { dependency, cause, chain } => new(EventKind::Cascade)
-            .with_cause(sentence_in_our_words(&cause, &chain))
-            .with_detail(json!({ "dependency": in_our_words(&dependency) })),
-        Happened::HealthFailed { cause, in_a_row, limit } => {
-            new(EventKind::HealthFailed).with_cause(cause).with_detail(json!({ "in_a_row": in_a_row, "limit": limit }))
-        }
-        Happened::Threshold { cause, restarts } => {
-            new(EventKind::Threshold).with_cause(cause).with_detail(json!({ "restarts": restarts }))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -16,4 +16,3 @@ pub mod source;
 pub mod state;
 pub mod upgrade;
 pub mod view;
-mod words;

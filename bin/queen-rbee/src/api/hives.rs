@@ -23,9 +23,13 @@ const WAIT_MS_MAX: u64 = 60_000;
 pub(super) async fn heartbeat(
     State(api): State<Api>,
     Path(name): Path<String>,
-    Json(heartbeat): Json<Heartbeat>,
+    Json(mut heartbeat): Json<Heartbeat>,
 ) -> Result<Json<HeartbeatReply>, HttpError> {
-    Ok(Json(api.registry.heartbeat(&name, heartbeat).await?))
+    let told = std::mem::take(&mut heartbeat.events);
+    let mut reply = api.registry.heartbeat(&name, heartbeat).await?;
+    // Not before it is taken for whom it says it is.
+    reply.events_known = Some(api.events.take_in(&name, told).await);
+    Ok(Json(reply))
 }
 
 /// Has a hive become the binary that is there now, and waits until it has.

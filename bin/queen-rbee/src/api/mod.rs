@@ -1,6 +1,7 @@
 //! The control API (table in `rbee_api::control`), `/health` and `/metrics`.
 
 mod ask;
+mod events;
 mod hives;
 mod logs;
 mod reports;
@@ -27,6 +28,7 @@ use serde::de::DeserializeOwned;
 pub use reports::Records;
 
 use crate::activity::Activity;
+use crate::events::Events;
 use crate::gateway::UsageBook;
 use crate::hives::LocalHive;
 use crate::metrics::Metrics;
@@ -61,6 +63,8 @@ pub struct Api {
     pub activity: Arc<Activity>,
     /// What API keys have used.
     pub usage: UsageBook,
+    /// What happens.
+    pub events: Events,
     /// What queen has kept of the past.
     pub records: Records,
     /// Her samples, events and requests of the past.
@@ -97,6 +101,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/hives/{name}/drain", post(upkeep::drain))
         .route("/api/v1/hives/{name}/undrain", post(upkeep::undrain))
         .route("/api/v1/reload", post(upkeep::reload))
+        .route("/api/v1/events", get(events::events))
         .route("/api/v1/usage", get(usage::usage))
         .route("/api/v1/reports", get(reports::reports))
         .route("/api/v1/shutdown", post(shutdown))

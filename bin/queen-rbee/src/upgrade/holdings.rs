@@ -6,6 +6,7 @@ use rbee_runtime::dirs::Dirs;
 use rbee_runtime::error_chain;
 
 use super::line::Estate;
+use crate::events::Events;
 use crate::hives::LocalHive;
 use crate::lease::LeaseState;
 use crate::lock::LifeLock;
@@ -19,6 +20,7 @@ pub struct Holdings {
     registry: Registry,
     local_hive: Option<LocalHive>,
     store: Store,
+    events: Events,
     held: Option<LifeLock>,
 }
 
@@ -31,14 +33,15 @@ pub fn lock_file(dirs: &Dirs) -> PathBuf {
 impl Holdings {
     /// All of it, as it was taken at the start.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         dirs: Dirs,
         registry: Registry,
         local_hive: Option<LocalHive>,
         lock: LifeLock,
         store: Store,
+        events: Events,
     ) -> Self {
-        Self { dirs, registry, local_hive, store, held: Some(lock) }
+        Self { dirs, registry, local_hive, store, events, held: Some(lock) }
     }
 
     /// Lets go of everything. From now on nothing that is wanted changes here, and what is known stays known.
@@ -53,6 +56,7 @@ impl Holdings {
             hive_program = Some(hive.program());
             hive.detach().await.map_err(|error| error_chain(&error))?;
         }
+        self.events.leave().await;
         let Some(lock) = self.held.take() else { return Err("it holds nothing".to_owned()) };
         // An upgrade is no crash: nobody shall count it as one.
         let closed = self.store.mark_stopped().await.and(self.store.close().await);
@@ -68,6 +72,7 @@ impl Holdings {
     /// Takes everything back, as far as it was let go of. What the heir has changed of the store meanwhile holds, unless
     /// it is of a kind that this program cannot read.
     pub(super) async fn take_back(&mut self) -> Result<(), String> {
+        self.events.take_back().await;
         if self.held.is_none() {
             let lock = LifeLock::take(&lock_file(&self.dirs)).map_err(|error| error_chain(&error))?;
             let file = self.dirs.queen_store_file();

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use daemon_lifecycle::{Fall, FallOutcome};
+use monitoring::words::{in_our_words, sentence_in_our_words};
 use rbee_api::control::{WhyFall, WhyOutcome, WorkerOnHive, WorkerWhy};
 use rbee_api::{ApiError, ErrorCode, ReplicaId, WhyReply};
 use rbee_runtime::http::{HttpError, Json, Query};
 
 use super::Api;
 use super::verbs::Selector;
-use crate::words::{in_our_words, sentence_in_our_words};
 
 pub(super) async fn why(
     State(api): State<Arc<Api>>,

@@ -65,7 +65,12 @@ async fn heartbeat(
     desk.heard.send_replace(Some(heartbeat));
     let wants = desk.wants.borrow();
     // A long lease: what is heard soon was told because of a change.
-    Json(HeartbeatReply { fleet_id: wants.fleet_id.clone(), generation: wants.generation, lease_ttl_ms: 600_000 })
+    Json(HeartbeatReply {
+        fleet_id: wants.fleet_id.clone(),
+        generation: wants.generation,
+        lease_ttl_ms: 600_000,
+        events_known: None,
+    })
 }
 
 async fn assignment(State(desk): State<Arc<Desk>>, Query(query): Query<BTreeMap<String, String>>) -> Json<Assignment> {

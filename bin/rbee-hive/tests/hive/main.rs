@@ -6,5 +6,6 @@ mod events;
 mod fleet;
 mod monitor;
 mod process;
+mod reports;
 mod standalone;
 mod support;

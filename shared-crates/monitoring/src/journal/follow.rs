@@ -20,6 +20,7 @@ pub struct Follower {
     cursor: u64,
     page: VecDeque<Arc<Event>>,
     published: watch::Receiver<u64>,
+    is_open: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -33,12 +34,21 @@ impl Journal {
             (None, Some(Since::Time(time))) => self.before(time).await,
             (None, None) => *published.borrow(),
         };
-        Some(Follower { journal: self.clone(), query, cursor, page: VecDeque::new(), published, _permit: permit })
+        let is_open = self.shared.is_open.subscribe();
+        Some(Follower {
+            journal: self.clone(),
+            query,
+            cursor,
+            page: VecDeque::new(),
+            published,
+            is_open,
+            _permit: permit,
+        })
     }
 }
 
 impl Follower {
-    /// The next event, however long that takes; `None` when the journal is gone.
+    /// The next event, however long that takes; `None` when the journal is closed and all was told.
     pub async fn next(&mut self) -> Option<Arc<Event>> {
         loop {
             if let Some(event) = self.page.pop_front() {
@@ -49,7 +59,11 @@ impl Follower {
                 let page = self.journal.page(self.cursor, &self.query, PAGE).await;
                 (self.page, self.cursor) = (page.events.into(), page.next);
             } else {
-                self.published.changed().await.ok()?;
+                tokio::select! {
+                    biased;
+                    changed = self.published.changed() => changed.ok()?,
+                    _ = self.is_open.wait_for(|is_open| !*is_open) => return None,
+                }
             }
         }
     }

@@ -52,6 +52,10 @@ impl Ring {
         self.last
     }
 
+    pub(super) const fn waiting_max(&self) -> usize {
+        self.waiting_max
+    }
+
     /// Events with ids greater than this are all in memory.
     pub(super) const fn floor(&self) -> u64 {
         self.floor
