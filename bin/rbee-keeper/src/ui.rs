@@ -14,6 +14,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 
 mod events;
+mod figures;
 mod findings;
 mod harmless;
 mod screen;
@@ -22,6 +23,7 @@ mod tree;
 mod why;
 
 pub(crate) use events::event_line;
+pub(crate) use figures::{bytes, duration, percent};
 pub(crate) use findings::{findings, proposals};
 pub(crate) use harmless::harmless;
 pub(crate) use screen::Screen;

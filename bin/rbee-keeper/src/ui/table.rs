@@ -42,6 +42,17 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// The same without columns in which nothing stands.
+    pub(crate) fn without_empty_columns(mut self) -> Self {
+        for column in (0..self.columns.len()).rev() {
+            if self.rows.iter().all(|row| row.get(column).is_none_or(|cell| cell.text.is_empty())) {
+                self.columns.remove(column);
+                self.rows.iter_mut().filter(|row| column < row.len()).for_each(|row| drop(row.remove(column)));
+            }
+        }
+        self
+    }
+
     /// The table as text; the last column is not padded.
     pub(crate) fn render(&self, color: bool) -> String {
         let widths: Vec<usize> = (0..self.columns.len())

@@ -1,10 +1,8 @@
 //! The tree queen → hives → workers, for people.
 
-use std::time::Duration;
-
 use rbee_api::{FleetStatus, HiveStatus, Phase, QueenStatus, WorkerStatus};
 
-use super::{Align, Cell, Table, Tone};
+use super::{Align, Cell, Table, Tone, bytes, duration, harmless, percent};
 
 /// Characters of a note; all of it is in `--json` and `worker status NAME`.
 const NOTE_LENGTH_MAX: usize = 60;
@@ -15,11 +13,13 @@ pub(crate) fn fleet_tree(fleet: &FleetStatus, color: bool) -> String {
         ("NAME", Align::Left),
         ("PHASE", Align::Left),
         ("PID", Align::Right),
-        ("WHERE", Align::Left),
+        ("PORT", Align::Right),
         ("UPTIME", Align::Right),
-        ("RESTARTS", Align::Right),
-        ("MEMORY", Align::Right),
+        ("RST", Align::Right),
+        ("MEM", Align::Right),
         ("CPU", Align::Right),
+        ("QUEUE", Align::Right),
+        ("HIT", Align::Right),
         ("NOTE", Align::Left),
     ]);
     if let Some(queen) = &fleet.queen {
@@ -41,22 +41,16 @@ pub(crate) fn fleet_tree(fleet: &FleetStatus, color: bool) -> String {
             table.row(worker_row(worker, &format!("{trunk}{branch}")));
         }
     }
-    table.render(color)
+    table.without_empty_columns().render(color)
 }
 
 fn queen_row(queen: &QueenStatus) -> Vec<Cell> {
-    let running = queen.pid.is_some();
-    vec![
-        Cell::toned("queen", Tone::Bold),
-        phase(queen.phase),
-        number(queen.pid),
-        Cell::new(&queen.url),
-        uptime(running, queen.uptime_s),
-        Cell::new(queen.restarts.to_string()),
-        Cell::new(""),
-        Cell::new(""),
-        Cell::toned(queen.version.as_ref().map(|v| format!("v{v}")).unwrap_or_default(), Tone::Dim),
-    ]
+    let version = queen.version.as_ref().map(|version| format!("v{version} at ")).unwrap_or_default();
+    let mut row = vec![Cell::toned("queen", Tone::Bold), phase(queen.phase), number(queen.pid), port_of(&queen.url)];
+    row.extend([uptime(queen.pid.is_some(), queen.uptime_s), Cell::new(queen.restarts.to_string())]);
+    row.extend(used(queen.usage.as_ref().map(|usage| (usage.rss_bytes, usage.cpu_percent))));
+    row.extend([Cell::new(""), Cell::new(""), Cell::toned(harmless(&format!("{version}{}", queen.url)), Tone::Dim)]);
+    row
 }
 
 fn hive_row(hive: &HiveStatus, indent: usize, last: bool) -> Vec<Cell> {
@@ -65,33 +59,40 @@ fn hive_row(hive: &HiveStatus, indent: usize, last: bool) -> Vec<Cell> {
         (_, true) => "└─ ",
         (_, false) => "├─ ",
     };
-    vec![
-        Cell::new(format!("{branch}{}", hive.name)),
-        phase(hive.phase),
-        number(hive.pid),
-        Cell::new(&hive.url),
-        uptime(hive.pid.is_some(), hive.uptime_s),
-        Cell::new(hive.restarts.to_string()),
-        Cell::new(""),
-        Cell::new(""),
-        Cell::new(note(hive.reason.as_deref().unwrap_or_default())),
-    ]
+    let name = Cell::new(format!("{branch}{}", harmless(&hive.name)));
+    let mut row = vec![name, phase(hive.phase), number(hive.pid), port_of(&hive.url)];
+    row.extend([uptime(hive.pid.is_some(), hive.uptime_s), Cell::new(hive.restarts.to_string())]);
+    row.extend(used(hive.usage.as_ref().map(|usage| (usage.rss_bytes, usage.cpu_percent))));
+    row.extend([Cell::new(""), Cell::new(""), Cell::new(note(hive.reason.as_deref().unwrap_or(&hive.url)))]);
+    row
 }
 
 fn worker_row(worker: &WorkerStatus, branch: &str) -> Vec<Cell> {
     let running = worker.pid.is_some();
+    let health = worker.health.as_ref().filter(|_| running);
     let model = worker.model.as_ref().map(|model| format!("model {model}")).unwrap_or_default();
-    vec![
-        Cell::new(format!("{branch}{}/{}", worker.name, worker.replica)),
-        phase(worker.phase),
-        number(worker.pid),
-        Cell::new(worker.port.map(|port| format!(":{port}")).unwrap_or_default()),
-        uptime(running, worker.uptime_s),
-        Cell::new(worker.restarts.to_string()),
-        Cell::new(if running && worker.rss_bytes > 0 { bytes(worker.rss_bytes) } else { String::new() }),
-        Cell::new(if running && worker.rss_bytes > 0 { format!("{:.0}%", worker.cpu_percent) } else { String::new() }),
-        Cell::new(note(worker.reason.as_ref().unwrap_or(&model))),
-    ]
+    let port = worker.port.map(|port| port.to_string()).unwrap_or_default();
+    let name = Cell::new(format!("{branch}{}/{}", worker.name, worker.replica));
+    let mut row = vec![name, phase(worker.phase), number(worker.pid), Cell::new(port)];
+    row.extend([uptime(running, worker.uptime_s), Cell::new(worker.restarts.to_string())]);
+    row.extend(used((running && worker.rss_bytes > 0).then_some((worker.rss_bytes, worker.cpu_percent))));
+    row.push(Cell::new(health.map(|health| health.queue_depth.to_string()).unwrap_or_default()));
+    let rate = health.and_then(|health| health.cache_hit_rate);
+    row.push(Cell::new(rate.map(|rate| percent(rate * 100.0)).unwrap_or_default()));
+    row.push(Cell::new(note(worker.reason.as_ref().unwrap_or(&model))));
+    row
+}
+
+/// Memory and share of a core.
+fn used(usage: Option<(u64, f64)>) -> [Cell; 2] {
+    let (memory, cpu) = usage.map(|(rss, cpu)| (bytes(rss), percent(cpu))).unwrap_or_default();
+    [Cell::new(memory), Cell::new(cpu)]
+}
+
+/// The port at the end of a URL.
+fn port_of(url: &str) -> Cell {
+    let port = url.trim_end_matches('/').rsplit(':').next().filter(|port| port.parse::<u16>().is_ok());
+    Cell::new(port.unwrap_or_default())
 }
 
 /// What the tree has no room for: the full reasons, what is waited for, limits.
@@ -109,8 +110,9 @@ pub(crate) fn reasons(fleet: &FleetStatus) -> String {
 
 /// The beginning of a reason; a tree is for a glance.
 fn note(text: &str) -> String {
+    let text = harmless(text);
     if text.chars().count() <= NOTE_LENGTH_MAX {
-        return text.to_owned();
+        return text.into_owned();
     }
     text.chars().take(NOTE_LENGTH_MAX - 1).chain(['…']).collect()
 }
@@ -130,23 +132,14 @@ fn number(pid: Option<u32>) -> Cell {
     Cell::new(pid.map(|pid| pid.to_string()).unwrap_or_else(|| "-".to_owned()))
 }
 
-/// The two largest units of a duration; nothing for what does not run.
+/// Nothing for what does not run.
 fn uptime(running: bool, seconds: f64) -> Cell {
-    if !running {
-        return Cell::new("-");
-    }
-    let whole = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
-    let text = humantime::format_duration(Duration::from_secs(whole)).to_string();
-    Cell::new(text.split(' ').take(2).collect::<Vec<_>>().join(" "))
-}
-
-fn bytes(count: u64) -> String {
-    indicatif::BinaryBytes(count).to_string()
+    Cell::new(if running { duration(seconds) } else { "-".to_owned() })
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use rbee_api::{FleetStatus, HiveStatus, Phase, QueenStatus, WorkerStatus};
+    use rbee_api::{FleetStatus, Health, HiveStatus, Phase, QueenStatus, WorkerStatus};
 
     use super::fleet_tree;
 
@@ -207,16 +200,34 @@ pub(super) mod tests {
         }
     }
 
+    /// KEEP-20
     #[test]
-    fn the_tree_is_aligned() {
-        let workers = vec![worker(0, Phase::Running), worker(1, Phase::Failed)];
-        let fleet = FleetStatus { queen: Some(queen()), hives: vec![HiveStatus { workers, ..hive() }] };
+    fn the_tree_is_aligned_and_its_figures_fit_in_80_columns() {
+        let mut busy = worker(0, Phase::Running);
+        let health = |cache_hit_rate| Health {
+            healthy: true,
+            last_activity: None,
+            queue_depth: 3,
+            error_count: 0,
+            cache_hit_rate,
+        };
+        busy.health = Some(health(Some(0.83)));
+        let workers = vec![busy, worker(1, Phase::Failed)];
+        let mut fleet = FleetStatus { queen: Some(queen()), hives: vec![HiveStatus { workers, ..hive() }] };
         insta::assert_snapshot!(fleet_tree(&fleet, false), @r"
-        NAME             PHASE    PID  WHERE                  UPTIME  RESTARTS      MEMORY  CPU  NOTE
-        queen            running  101  http://127.0.0.1:7833   1m 1s         0                   v0.1.0
-        └─ local         running  102  http://127.0.0.1:7835      1m         2
-           ├─ smollm2/0  running  103  :7855                   1h 2m         0  150.00 MiB  12%  model smollm2
-           └─ smollm2/1  failed     -                              -         0                   exit code 1
+        NAME             PHASE    PID  PORT  UPTIME  RST   MEM  CPU  QUEUE  HIT  NOTE
+        queen            running  101  7833   1m01s    0                         v0.1.0 at http://127.0.0.1:7833
+        └─ local         running  102  7835   1m00s    2                         http://127.0.0.1:7835
+           ├─ smollm2/0  running  103  7855   1h02m    0  150M  12%      3  83%  model smollm2
+           └─ smollm2/1  failed     -             -    0                         exit code 1
         ");
+        let figures = WorkerStatus { pid: Some(4_194_304), port: Some(65_535), ..worker(1, Phase::Running) };
+        let figures = WorkerStatus { uptime_s: 8_639_999.0, restarts: 123, rss_bytes: 999 << 30, ..figures };
+        fleet.hives[0].workers[1] = WorkerStatus { cpu_percent: 800.0, health: Some(health(Some(1.0))), ..figures };
+        let tree = fleet_tree(&fleet, false);
+        let figures_end = tree.lines().next().unwrap().find("NOTE").unwrap() - 2;
+        assert!(figures_end <= 80, "{figures_end}: {tree}");
+        fleet.hives[0].workers.iter_mut().for_each(|worker| worker.health = None);
+        assert!(!fleet_tree(&fleet, false).contains("QUEUE"), "nobody tells it");
     }
 }

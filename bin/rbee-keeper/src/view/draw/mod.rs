@@ -24,8 +24,8 @@ use rbee_api::Phase;
 use super::keys::HELP;
 use super::rows::{Row, rows, short_url};
 use super::state::{Link, Mode, Pane, State};
-use crate::ui::harmless;
-use text::{cut, duration, left, width};
+use crate::ui::{duration, harmless};
+use text::{cut, left, width};
 pub(crate) use theme::Theme;
 use theme::sign;
 

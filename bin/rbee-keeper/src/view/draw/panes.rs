@@ -9,9 +9,9 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use rbee_api::Event;
 
-use super::text::{behind, bytes, cut, duration, left, percent, width};
+use super::text::{behind, cut, left, width};
 use super::theme::{BARS, Theme, sign};
-use crate::ui::harmless;
+use crate::ui::{bytes, duration, harmless, percent};
 use crate::view::rows::Row;
 use crate::view::state::{Look, Pane, Place, State};
 

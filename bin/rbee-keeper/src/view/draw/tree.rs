@@ -5,8 +5,9 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::text::{bytes, duration, left, percent, right, width};
+use super::text::{left, right, width};
 use super::theme::{Theme, sign};
+use crate::ui::{bytes, duration, percent};
 use crate::view::rows::Row;
 use crate::view::state::{Pane, Place, State};
 
