@@ -36,11 +36,10 @@ pub(super) async fn run(context: &Context, args: OptimizeArgs) -> Result<Exit, F
         let (there, found) = (path.is_some(), found.clone());
         context.blocking(move || write(&file, there, &found)).await?;
     }
-    let reloaded = if applied { reload_running(context, &config).await } else { Ok(None) };
-    let reloaded_json = reloaded.as_ref().ok().and_then(Option::as_ref);
+    let reloaded = if applied { reload_running(context, &config).await? } else { None };
     context.ui.answer(
         &json!({ "proposals": found, "advice": advice, "applied": applied, "history": history.is_some(),
-            "no_history": no_history, "reloaded": reloaded_json, "config_file": context.settings.config_file }),
+            "no_history": no_history, "reloaded": reloaded, "config_file": context.settings.config_file }),
         |ui| {
             if let Some(why) = &no_history {
                 ui.note(&format!("no history ({why}): only what machine and configuration show"));
@@ -55,7 +54,7 @@ pub(super) async fn run(context: &Context, args: OptimizeArgs) -> Result<Exit, F
             proposals(&found, &advice, ui.color())
         },
     );
-    if let Some(reply) = reloaded? {
+    if let Some(reply) = reloaded {
         if !context.ui.is_json() {
             reload::tell(&context.ui, &reply);
         }
@@ -68,18 +67,28 @@ pub(super) async fn run(context: &Context, args: OptimizeArgs) -> Result<Exit, F
 /// The last week, from whoever answers; else why there is none.
 async fn history(context: &Context, config: &Config) -> Result<Report, String> {
     let target = context.target(config);
+    if !runs(context, config, &target) {
+        return Err("nothing runs here that could tell".to_owned());
+    }
     let report = match context.client(target.url()) {
         Ok(client) => client.report(Period::Week).await.map_err(Failure::from),
         Err(failure) => Err(failure),
     };
-    let report = report.map_err(|failure| match &target {
-        Target::Queen { .. } => format!("queen does not tell: {}", failure.message),
-        Target::Hive { .. } => format!("the hive does not tell: {}", failure.message),
-    })?;
+    let report = report.map_err(|failure| format!("{} does not tell: {}", target.url(), failure.message))?;
     if report.daemons.is_empty() && report.models.is_empty() {
         return Err("nothing is recorded yet".to_owned());
     }
     Ok(report)
+}
+
+/// Whether somebody is there, as far as files show it.
+fn runs(context: &Context, config: &Config, target: &Target) -> bool {
+    match target {
+        Target::Queen { local: true, .. } => context.queen(config).is_running(),
+        Target::Hive { local: true, .. } => context.hive(config).is_running(),
+        // Asked for by flag, variable or file.
+        Target::Queen { local: false, .. } | Target::Hive { local: false, .. } => true,
+    }
 }
 
 /// Writes the file with the proposals in it; without a file, the built-in one with them.
@@ -124,15 +133,15 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 /// Has whoever runs here read the file anew; `None` where nobody does.
 async fn reload_running(context: &Context, config: &Config) -> Result<Option<rbee_api::ReloadReply>, Failure> {
     let target = context.target(config);
-    let runs = match &target {
-        Target::Queen { local: true, .. } => context.queen(config).is_running(),
-        Target::Hive { local: true, .. } => context.hive(config).is_running(),
-        // Asked for by flag or variable.
-        Target::Hive { local: false, .. } => true,
-        Target::Queen { local: false, .. } => false,
-    };
-    if !runs {
+    // A queen elsewhere reads a file of her own.
+    let is_hers = matches!(target, Target::Queen { local: false, .. });
+    if is_hers || !runs(context, config, &target) {
         return Ok(None);
     }
-    reload::ask(context, target.url()).await.map(Some)
+    let reply = reload::ask(context, target.url()).await.map_err(|mut failure| {
+        let file = context.settings.config_file.display();
+        failure.message = format!("{file} was changed, but not all that runs followed: {}", failure.message);
+        failure
+    })?;
+    Ok(Some(reply))
 }

@@ -145,10 +145,8 @@ async fn fleet(context: &Context, config: &Config, runs: &[RunFact]) -> Option<R
     } else {
         return None;
     };
-    let client = match context.client(&url) {
-        Ok(client) => client,
-        Err(failure) => return Some(Err(failure.message.clone())),
-    };
+    // Without a usable token there is nobody to ask as; that is told by itself.
+    let client = context.client(&url).ok()?;
     Some(match tokio::time::timeout(ANSWER_TIMEOUT, client.status()).await {
         Ok(Ok(fleet)) => Ok(fleet),
         Ok(Err(error)) => Err(format!("{who} runs, but does not answer: {}", Failure::from(error).message)),

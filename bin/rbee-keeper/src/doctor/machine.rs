@@ -121,8 +121,11 @@ fn cgroup(facts: &Facts, found: &mut Vec<Finding>) {
         (Some(base), false) => (format!("{} is not ours to make cgroups in", base.display()), WITHOUT),
         (Some(_), true) if reach.controllers.len() == 3 => return,
         (Some(base), true) => {
-            let names = if reach.controllers.is_empty() { "none".to_owned() } else { reach.controllers.join(", ") };
-            (format!("cgroups in {} have no more controllers than: {names}", base.display()), FEWER)
+            let with = match reach.controllers.as_slice() {
+                [] => "without controllers".to_owned(),
+                names => format!("with the controllers {} alone", names.join(", ")),
+            };
+            (format!("cgroups can be made in {}, {with}", base.display()), FEWER)
         }
     };
     found.push(Finding::note("cgroup", what, why).so(REMEDY));

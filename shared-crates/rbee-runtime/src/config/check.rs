@@ -16,8 +16,10 @@ use super::{container, dependencies};
 
 /// Most replicas of one worker; each is a process.
 pub const REPLICAS_MAX: u32 = 256;
-/// Slots of one engine.
+/// What one engine takes.
 const SLOTS_MAX: u32 = 256;
+const CONTEXT_MAX: u32 = 1 << 20;
+const THREADS_MAX: u32 = 512;
 /// What a replica of it may keep on disk.
 const CACHE_MAX: ByteSize = ByteSize::pib(1);
 /// Placeholders that the hive fills into a command.
@@ -245,9 +247,9 @@ fn check_bounds(worker: &WorkerConfig, key: &str, document: &mut Document<'_>) {
     };
     within(document, "replicas", worker.replicas, 0, REPLICAS_MAX);
     within(document, "slots", worker.slots, 1, SLOTS_MAX);
-    within(document, "context", worker.context, 16, 16 << 20);
+    within(document, "context", worker.context, 16, CONTEXT_MAX);
     if let Some(threads) = worker.threads {
-        within(document, "threads", threads, 1, 1024);
+        within(document, "threads", threads, 1, THREADS_MAX);
     }
     let kept = worker.cache_max.as_u64();
     if kept > CACHE_MAX.as_u64() || !kept.is_multiple_of(ByteSize::mib(1).as_u64()) {

