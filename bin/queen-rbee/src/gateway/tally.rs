@@ -103,6 +103,14 @@ impl Tallies {
         self.shared.write();
     }
 
+    /// Hands all that was counted to the history, and closes that.
+    pub async fn close(&self) {
+        self.write();
+        if let Err(error) = self.shared.history.close().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the end of the history is lost");
+        }
+    }
+
     /// A request that came at `arrived`; `account`: of the key that asked.
     pub(super) fn ledger(&self, model: &str, arrived: Instant, account: Option<Account>) -> Ledger {
         let shared = Arc::clone(&self.shared);

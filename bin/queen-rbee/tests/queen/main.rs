@@ -10,6 +10,7 @@ mod harness;
 mod keys;
 mod process;
 mod queue;
+mod reports;
 mod teller;
 mod upkeep;
 mod workers;

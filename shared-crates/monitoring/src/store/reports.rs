@@ -8,7 +8,7 @@ use rbee_api::report::Period;
 use super::{History, HistoryError};
 use crate::Journal;
 use crate::report::{Draft, Point, Tier};
-use crate::sample::{Sample, Summary};
+use crate::sample::{Sample, Spread, Summary};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -16,21 +16,23 @@ impl Journal {
     /// Begins the report of a tier about the period that ends `now`, from all that it has kept; it samples once an
     /// `interval`. A history that cannot be read is said in the report, which tells what is known without it.
     pub async fn draft(&self, tier: Tier, period: Period, now: Timestamp, interval: Duration) -> Draft {
-        let mut draft = match self.history().draft(tier.clone(), period, now, interval).await {
-            Ok(draft) => draft,
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a report is made without the history");
-                let mut draft = Draft::new(tier, period, now, interval);
-                draft.note(format!("samples and requests cannot be read now: {error}"));
-                draft
-            }
-        };
+        let mut draft = self.history().draft_or_say(tier, period, now, interval).await;
         draft.events(self.all().await);
         draft
     }
 }
 
 impl History {
+    /// As [`History::draft`]; that the file cannot be read is said in the report.
+    pub async fn draft_or_say(&self, tier: Tier, period: Period, now: Timestamp, interval: Duration) -> Draft {
+        self.draft(tier.clone(), period, now, interval).await.unwrap_or_else(|error| {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a report is made without the history");
+            let mut draft = Draft::new(tier, period, now, interval);
+            draft.note(format!("samples and requests cannot be read now: {error}"));
+            draft
+        })
+    }
+
     /// Begins the report of a tier about the period that ends `now`: all but its events.
     ///
     /// # Errors
@@ -94,22 +96,28 @@ impl History {
 fn one(at: Timestamp, sample: &Sample) -> Point {
     #[expect(clippy::cast_precision_loss, reason = "bytes for a chart")]
     let memory = sample.rss_bytes as f64;
+    // What has no process uses nothing, which is not the same as little.
+    let lives = sample.threads > 0 || sample.rss_bytes > 0;
     Point {
         at_ms: at.as_millisecond(),
         covers_ms: 0,
         count: 1,
-        cpu: Some((sample.cpu_percent, sample.cpu_percent)),
-        memory: Some((memory, memory)),
+        cpu: lives.then_some((sample.cpu_percent, sample.cpu_percent)),
+        memory: lives.then_some((memory, memory)),
     }
 }
 
 fn hour(summary: &Summary) -> Point {
+    // Its average is over all samples, also those without a process: it is shared out to those with one.
+    #[expect(clippy::cast_precision_loss, reason = "samples of an hour")]
+    let share = (summary.running > 0).then(|| summary.samples as f64 / summary.running as f64);
+    let spread = |of: Spread| share.map(|share| ((of.avg * share).min(of.max), of.max));
     Point {
         at_ms: summary.at.as_millisecond(),
         covers_ms: HOUR_MS,
         count: u32::try_from(summary.samples).unwrap_or(u32::MAX),
-        cpu: Some((summary.cpu_percent.avg, summary.cpu_percent.max)),
-        memory: Some((summary.rss_bytes.avg, summary.rss_bytes.max)),
+        cpu: spread(summary.cpu_percent),
+        memory: spread(summary.rss_bytes),
     }
 }
 

@@ -16,7 +16,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn sample(daemon: &str, cpu_percent: f64) -> Sample {
-    Sample { cpu_percent, rss_bytes: 1_000, ..Sample::none(daemon) }
+    Sample { cpu_percent, rss_bytes: 1_000, running: true, threads: 1, ..Sample::none(daemon) }
 }
 
 async fn report(history: &History, period: Period, now_s: i64) -> Report {
@@ -50,6 +50,26 @@ async fn samples_count_once_whether_they_are_kept_singly_or_by_the_hour() {
         let known: Vec<f32> = found.daemons[0].series.cpu_percent.iter().copied().flatten().collect();
         assert!((40..=44).contains(&known.len()), "kept for {keep_fine_s} s: {}", known.len());
         assert_eq!((known[1], known[38]), (10.0, 20.0), "kept for {keep_fine_s} s");
+        history.close().await.unwrap();
+    }
+}
+
+/// REPT-05
+#[tokio::test]
+async fn what_has_no_process_does_not_count_as_using_nothing() {
+    for keep_fine_s in [3_600, 604_800] {
+        let dir = tempfile::tempdir().unwrap();
+        let history = open(&dir, keep_fine_s);
+        for index in 0..960 {
+            // Half of each hour it is there.
+            let there = if index % 240 < 120 { sample("w/0", 30.0) } else { Sample::none("w/0") };
+            history.add_samples(at(index * 15), vec![there, Sample::none("idle/0")]);
+        }
+        let found = report(&history, Period::Day, 960 * 15).await;
+        let names: Vec<_> = found.daemons.iter().map(|daemon| daemon.name.as_str()).collect();
+        assert_eq!(names, ["w/0"], "of what never had a process nothing is known");
+        let cpu = found.daemons[0].cpu_percent.unwrap();
+        assert!((cpu.average - 30.0).abs() < 0.01, "kept for {keep_fine_s} s: {}", cpu.average);
         history.close().await.unwrap();
     }
 }
