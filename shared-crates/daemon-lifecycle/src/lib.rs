@@ -35,12 +35,14 @@ pub use errand::{Errand, end_errands, errands_of, run_errand};
 pub use launch::{HANDOVER_VARIABLE, Launch};
 pub use limits::{IoClass, Limits};
 pub use logs::{LogFollower, LogPolicy};
-pub use manager::{DaemonConfig, DaemonError, DaemonManager, DaemonStatus};
+pub use manager::{DaemonConfig, DaemonError, DaemonManager, DaemonStatus, Witness};
 pub use probe::{HealthProbe, Probe, Readiness};
 pub use process::{CgroupReach, StopSignal, UnknownSignal, clock_is_synchronised, give_back_memory};
 pub use self_record::SelfRecord;
 pub use successor::{OwnRecord, RecordError, Successor, SuccessorError, is_successor, replace_self, sweep_cgroups};
-pub use supervision::{Excess, ExitHow, Phase, Policy, Resource, Restart, Spec, StopMode, UnitName};
+pub use supervision::{
+    Excess, ExitHow, Now, Phase, Policy, Resource, Restart, RestartHistory, RestartVerdict, Spec, StopMode, UnitName,
+};
 pub use supervisor::{
     Bounds, Fall, FallOutcome, Happened, Heard, History, Snapshot, Supervisor, SupervisorConfig, SupervisorError,
     UnitEvent, UnitEvents, UnitSpec, UnitStatus,

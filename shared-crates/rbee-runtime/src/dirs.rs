@@ -121,6 +121,24 @@ impl Dirs {
         self.state.join("monitor")
     }
 
+    /// How keeper's guard is: what it guards, and what it did.
+    #[must_use]
+    pub fn guard_file(&self) -> PathBuf {
+        self.monitor_dir().join("guard.json")
+    }
+
+    /// PID file of keeper's guard.
+    #[must_use]
+    pub fn guard_pid_file(&self) -> PathBuf {
+        self.run.join("monitor.pid")
+    }
+
+    /// Log of keeper's guard.
+    #[must_use]
+    pub fn guard_log_file(&self) -> PathBuf {
+        self.log_dir().join("monitor.log")
+    }
+
     /// Queen's history: her samples, events and requests.
     #[must_use]
     pub fn queen_history_file(&self) -> PathBuf {

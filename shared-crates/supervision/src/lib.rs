@@ -48,7 +48,7 @@ pub use cause::Cause;
 pub use event::{Event, ExitHow, SpawnErrorKind, Stage, StopMode};
 pub use excess::{Excess, Resource};
 pub use name::{Incarnation, UnitName};
-pub use restart::RestartHistory;
+pub use restart::{RestartHistory, Verdict as RestartVerdict};
 pub use spec::{InvalidSpec, Policy, Restart, Spec};
 pub use time::Now;
 pub use unit::{Phase, Unit};

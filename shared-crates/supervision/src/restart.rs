@@ -16,7 +16,7 @@ pub struct RestartHistory {
 
 /// What follows an end that calls for a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// Start again after so long.
     RestartIn {
         /// 0: at once.
@@ -42,13 +42,14 @@ impl RestartHistory {
     }
 
     /// Forgets everything.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         *self = Self::default();
     }
 
     /// Decides what follows an end at `now`, and counts it. `jitter_seed` spreads the restarts of units that
     /// died together.
-    pub(crate) fn next(&mut self, now: Now, spec: &Restart, jitter_seed: u64) -> Verdict {
+    #[must_use]
+    pub fn next(&mut self, now: Now, spec: &Restart, jitter_seed: u64) -> Verdict {
         while self.moments.front().is_some_and(|oldest| now.ms_since(*oldest) >= spec.within_ms) {
             self.moments.pop_front();
         }

@@ -23,6 +23,7 @@ mod failure;
 mod observe;
 mod readiness;
 mod session;
+mod witness;
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
@@ -37,6 +38,7 @@ pub use error::DaemonError;
 use error::Result;
 use observe::Observed;
 use session::Session;
+pub use witness::Witness;
 
 use crate::files;
 use crate::lock::{Lock, LockError};

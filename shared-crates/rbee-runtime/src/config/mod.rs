@@ -28,7 +28,7 @@ pub use container::{ContainerConfig, DOCKER_HOST_DEFAULT};
 pub use hooks::{HooksConfig, OnConfig};
 pub use in_force::NotInForce;
 pub use model_store::{ModelSource, Sha256Digest};
-pub use monitor::{MonitorConfig, ThresholdAction, ThresholdsConfig};
+pub use monitor::{GuardConfig, MonitorConfig, ThresholdAction, ThresholdsConfig};
 pub use problem::{ConfigError, Problem};
 pub use queen::{KeyConfig, QueenConfig};
 pub use restart::{RestartConfig, RestartPolicy};

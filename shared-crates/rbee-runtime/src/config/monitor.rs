@@ -7,6 +7,7 @@ use rbee_api::assignment::ThresholdsSpec;
 use serde::{Deserialize, Serialize};
 
 use super::document::Document;
+use super::restart::{RestartConfig, RestartPolicy};
 use super::schema::Config;
 use super::values::duration;
 
@@ -37,6 +38,31 @@ pub struct MonitorConfig {
     pub max_size: ByteSize,
     /// Events kept. Default 20000.
     pub events_max: u64,
+    /// How `rbee-keeper monitor` guards queen, or the hive of a machine without a queen.
+    pub guard: GuardConfig,
+}
+
+/// `guard = { … }`: what `rbee-keeper monitor` does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GuardConfig {
+    /// Time between questions whether she is well. Default 30 s.
+    #[serde(with = "duration")]
+    pub interval: Duration,
+    /// How long an answer may take. Default 5 s.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    /// Questions in a row without an answer until she is ended and started again. Default 3.
+    pub failures: u32,
+    /// When she is started again after she ended by herself. `policy` may be `always` or `never`.
+    pub restart: RestartConfig,
+}
+
+impl Default for GuardConfig {
+    fn default() -> Self {
+        let (interval, timeout) = (Duration::from_secs(30), Duration::from_secs(5));
+        Self { interval, timeout, failures: 3, restart: RestartConfig::default() }
+    }
 }
 
 impl Default for MonitorConfig {
@@ -48,6 +74,7 @@ impl Default for MonitorConfig {
             keep_hourly: Duration::from_secs(90 * 24 * 3600),
             max_size: ByteSize::mib(64),
             events_max: 20_000,
+            guard: GuardConfig::default(),
         }
     }
 }
@@ -112,6 +139,34 @@ pub(super) fn check_thresholds(thresholds: &ThresholdsConfig, key: &str, documen
     }
 }
 
+fn check_guard(guard: &GuardConfig, document: &mut Document<'_>) {
+    for (field, value) in [
+        ("interval", guard.interval),
+        ("timeout", guard.timeout),
+        ("restart.backoff_max", guard.restart.backoff_max),
+        ("restart.within", guard.restart.within),
+        ("restart.reset_after", guard.restart.reset_after),
+    ] {
+        if value.is_zero() {
+            let key = format!("monitor.guard.{field}");
+            document.problem(&key, format!("`{key}` must not be 0"), None);
+        }
+    }
+    if guard.restart.backoff_min > guard.restart.backoff_max {
+        let message = "`backoff_min` of `monitor.guard.restart` is above `backoff_max`";
+        document.problem("monitor.guard.restart.backoff_min", message, None);
+    }
+    if guard.restart.policy == RestartPolicy::OnFailure {
+        let message =
+            "`monitor.guard.restart.policy` is `always` or `never`: how a daemon ended is its parent's to know";
+        document.problem("monitor.guard.restart.policy", message, None);
+    }
+    if !(1..=1000).contains(&guard.failures) {
+        let message = format!("`monitor.guard.failures` must be 1 to 1000, not {}", guard.failures);
+        document.problem("monitor.guard.failures", message, None);
+    }
+}
+
 /// Records what makes no sense.
 pub(super) fn check(config: &Config, document: &mut Document<'_>) {
     let monitor = &config.monitor;
@@ -128,6 +183,7 @@ pub(super) fn check(config: &Config, document: &mut Document<'_>) {
         let message = format!("`monitor.max_size` must be {SIZE_MIN} to {SIZE_MAX}, not {}", monitor.max_size);
         document.problem("monitor.max_size", message, None);
     }
+    check_guard(&monitor.guard, document);
     if !(1..=EVENTS_MAX).contains(&monitor.events_max) {
         let message = format!("`monitor.events_max` must be 1 to {EVENTS_MAX}, not {}", monitor.events_max);
         document.problem("monitor.events_max", message, None);
@@ -160,6 +216,9 @@ mod tests {
             ("keep_hourly = \"1h\"", "below `monitor.keep_fine`"),
             ("max_size = \"1MiB\"", "must be 2.0 MiB to"),
             ("events_max = 0", "must be 1 to"),
+            ("guard = { failures = 0 }", "must be 1 to"),
+            ("guard = { interval = \"0s\" }", "must not be 0"),
+            ("guard = { restart = { policy = \"on-failure\" } }", "`always` or `never`"),
             ("evry = 1", "evry"),
         ] {
             let found = problems(&format!("[monitor]\n{text}\n"));
