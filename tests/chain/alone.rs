@@ -36,7 +36,7 @@ impl Drop for Hive {
     }
 }
 
-fn home_without_queen() -> (Home, String) {
+pub(crate) fn home_without_queen() -> (Home, String) {
     let home = Home::empty();
     let port = home.hive_port;
     let config = format!("[hive]\nlisten = \"127.0.0.1:{port}\"\nports = \"0\"\n\n{SLEEPER}");

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use predicates::prelude::*;
 use rbee_tests::home::Home;
 use rbee_tests::terminal::Terminal;
 use rbee_tests::{processes, wait};
@@ -190,4 +191,83 @@ fn without_a_terminal_each_change_is_a_line() {
     plain.line_with(&["queen", "→ running"]);
     drop((plain, json));
     down(&home);
+}
+
+/// Ids and kinds of what happened to the sleeper, as `events --json` lists them.
+fn listed(home: &Home, words: &[&str]) -> Vec<(u64, String)> {
+    let (reply, code) = home.json(&[&["events"], words].concat());
+    assert_eq!(code, 0, "{reply}");
+    reply["events"].as_array().unwrap().iter().map(told).collect()
+}
+
+fn told(event: &Value) -> (u64, String) {
+    (event["id"].as_u64().unwrap(), event["kind"].as_str().unwrap().to_owned())
+}
+
+/// KEEP-19
+#[test]
+fn each_event_is_told_once_over_a_restart_of_queen() {
+    let home = Home::with_config(SLEEPER);
+    let first = pid(worker(&up(&home)));
+    let of_sleeper = ["--daemon", "sleeper/0"];
+    wait::until("the start", PATIENCE, || {
+        listed(&home, &of_sleeper).iter().any(|(_, kind)| kind == "running").then_some(())
+    });
+    let mut follow = Printed::by(keeper(&home, &["events", "-f", "--json", "--daemon", "sleeper/0", "--since", "1h"]));
+    let mut seen = vec![told(&follow.document_with(&[]))];
+    assert_eq!(seen[0].1, "starting", "{seen:?}");
+    // Queen is away while the worker falls; her hive tells it when she is back.
+    home.keeper(&["queen", "kill"]).assert().success();
+    processes::crash(first);
+    home.keeper(&["queen", "start"]).assert().success();
+    home.keeper(&["worker", "stop", "sleeper"]).assert().success();
+    while seen.last().is_none_or(|(_, kind)| kind != "stopped") {
+        seen.push(told(&follow.document_with(&[])));
+    }
+    drop(follow);
+    assert!(seen.iter().any(|(_, kind)| kind == "restarting"), "{seen:?}");
+    assert!(seen.is_sorted_by(|(a, _), (b, _)| a < b), "{seen:?}");
+    assert_eq!(listed(&home, &["--since", "1h", "--daemon", "sleeper/0"]), seen, "a gap, or one twice");
+
+    // After an id; of one kind; from a time that is still to come; for people.
+    let (id, _) = seen[seen.len() - 2];
+    assert_eq!(listed(&home, &["--since", &id.to_string(), "--daemon", "sleeper/0"]), seen[seen.len() - 1..]);
+    assert!(listed(&home, &["--kind", "stopped,failed"]).iter().all(|(_, kind)| kind == "stopped" || kind == "failed"));
+    assert_eq!(listed(&home, &["--since", "2999-01-01"]), []);
+    assert_eq!(listed(&home, &["-n", "1", "--daemon", "sleeper/0"]), seen[seen.len() - 1..]);
+    home.keeper(&["events", "--kind", "restarting"])
+        .assert()
+        .success()
+        .stdout(predicates::str::contains("restarting").and(predicates::str::contains("local:sleeper/0")));
+    down(&home);
+}
+
+/// KEEP-19
+#[test]
+fn a_hive_that_stands_alone_tells_its_events() {
+    let (home, url) = crate::alone::home_without_queen();
+    let hive = crate::alone::Hive::run(&home);
+    let line = wait::until("the start", PATIENCE, || {
+        let output = home.keeper(&["--hive", &url, "events", "--kind", "running"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().find(|line| line.contains("sleeper/0")).map(str::to_owned)
+    });
+    assert!(line.contains("running"), "{line}");
+    drop(hive);
+}
+
+/// KEEP-19
+#[test]
+fn an_unknown_kind_and_a_senseless_time_are_refused_with_what_to_write() {
+    let home = Home::empty();
+    for (words, error, hint) in [
+        (["events", "--kind", "faild"], "invalid value 'faild'", "'failed'"),
+        (["events", "--since", "yesterday"], "write an age such as 10m", "events --help"),
+        (["status", "--every", "2s"], "--watch", "hint: "),
+    ] {
+        home.keeper(&words)
+            .assert()
+            .code(64)
+            .stderr(predicates::str::contains(error).and(predicates::str::contains(hint)));
+    }
 }
