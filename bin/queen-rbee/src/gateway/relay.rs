@@ -206,7 +206,7 @@ impl Relay {
         let why = match (taken.end, over) {
             (Some(End::Done), _) => {
                 self.phase = Phase::Ended;
-                return Some(Next::Pass(events::done(&taken.pass, self.resumes)));
+                return Some(self.last(&taken.pass));
             }
             (Some(End::Error(error)), _) => Some(Break::Error(error)),
             (Some(End::Handover), _) => Some(Break::Handover),
@@ -241,7 +241,7 @@ impl Relay {
             why => self.note_break(&flowing.in_flight, why),
         };
         if own && self.stream.is_complete() {
-            return Some(Next::Pass(events::done(&[], self.resumes)));
+            return Some(self.last(&[]));
         }
         let again = (own || !self.stream.has_passed())
             && self.deaths < self.settings.limits.attempts_max
@@ -326,6 +326,13 @@ impl Relay {
         self.ledger.begun();
         self.last_sent = Instant::now();
         Next::Pass(bytes)
+    }
+
+    /// The end of a complete answer.
+    fn last(&mut self, before: &[u8]) -> Next {
+        self.ledger.begun();
+        self.ledger.done();
+        Next::Pass(events::done(before, self.resumes))
     }
 
     fn pass_and(&mut self, bytes: Bytes, next: Next) -> Next {
