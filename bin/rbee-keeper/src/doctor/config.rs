@@ -15,9 +15,16 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
         found.push(Finding::warning("monitoring", trouble, why));
     }
     for service in &facts.services {
-        let what = format!("the service {} is not as it would be installed now", service.name);
-        let why = format!("the service manager goes by {}, which an older version wrote", service.file.display());
-        found.push(Finding::warning("service", what, why).so("rbee-keeper service install"));
+        let (name, file) = (&service.name, service.file.display());
+        let finding = if service.is_missing {
+            let what = format!("the service {name} was installed, but {file} is not there");
+            Finding::error("service", what, "the service manager cannot start it, and `up` asks that one to")
+        } else {
+            let what = format!("the service {name} is not as it would be installed now");
+            let why = format!("{file} is of an older version, configuration or place");
+            Finding::warning("service", what, why)
+        };
+        found.push(finding.so("rbee-keeper service install"));
     }
 }
 
@@ -211,7 +218,7 @@ mod tests {
     fn monitoring_services_and_daemons_in_trouble_are_told() {
         let mut facts = Facts::sound();
         facts.monitoring = vec!["hive.sqlite was set aside".into()];
-        facts.services = vec![ServiceFact { name: "rbee-queen".into(), file: "/etc/x".into() }];
+        facts.services = vec![ServiceFact { name: "rbee-queen".into(), file: "/etc/x".into(), is_missing: false }];
         facts.fleet = Some(Err("queen (pid 7) does not answer".into()));
         let told = found(&facts);
         for expected in ["monitoring: hive.sqlite", "service: the service rbee-queen", "daemons: queen (pid 7)"] {

@@ -210,6 +210,8 @@ pub(crate) struct LockFact {
 pub(crate) struct ServiceFact {
     pub(crate) name: String,
     pub(crate) file: PathBuf,
+    /// Its file is not there.
+    pub(crate) is_missing: bool,
 }
 
 /// Two clocks this far apart differ.

@@ -4,13 +4,14 @@
 mod files;
 mod kernel;
 mod runs;
+mod services;
 
 use std::time::{Duration, SystemTime};
 
 use daemon_lifecycle::inspect::Condition;
 use rbee_runtime::config::{Config, ConfigError};
 
-use super::facts::{ConfigFacts, Facts, PortFact, PortState, RunFact, ServiceFact, Tier, WorkerPorts};
+use super::facts::{ConfigFacts, Facts, PortFact, PortState, RunFact, Tier, WorkerPorts};
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -55,7 +56,7 @@ pub(crate) async fn gather(context: &Context) -> Result<Facts, Failure> {
         locks,
         fleet,
         monitoring: files::monitoring(&dirs),
-        services: services(context),
+        services: services::differing(context).await,
         config,
     })
 }
@@ -152,9 +153,4 @@ async fn fleet(context: &Context, config: &Config, runs: &[RunFact]) -> Option<R
         Ok(Err(error)) => Err(format!("{who} runs, but does not answer: {}", Failure::from(error).message)),
         Err(_) => Err(format!("{who} runs, but did not answer within {} s", ANSWER_TIMEOUT.as_secs())),
     })
-}
-
-/// Installed services that differ from what would be installed now.
-fn services(_context: &Context) -> Vec<ServiceFact> {
-    Vec::new()
 }
