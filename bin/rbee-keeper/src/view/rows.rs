@@ -1,9 +1,10 @@
 //! The rows of the tree: what the filter lets through, with everything a row can show.
 
+use rbee_api::status::ProcessUsage;
 use rbee_api::{FleetStatus, HiveStatus, Phase, QueenStatus, WorkerStatus};
 
 use super::state::{Pane, Place, State, contains};
-use crate::ui::harmless;
+use crate::ui::{bytes, harmless};
 
 /// One row.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +25,8 @@ pub(super) struct Row {
     pub(super) queue_depth: Option<u64>,
     pub(super) cache_hit_rate: Option<f64>,
     pub(super) note: String,
+    /// What else there is to know, in the order of its worth.
+    pub(super) facts: Vec<String>,
 }
 
 /// A URL for the eye.
@@ -102,6 +105,7 @@ fn queen_row(queen: &QueenStatus) -> Row {
             Some(version) => harmless(&format!("v{version} at {}", short_url(&queen.url))).into_owned(),
             None => harmless(short_url(&queen.url)).into_owned(),
         },
+        facts: facts(queen.pid, queen.restarts, [], queen.usage.as_ref()),
     }
 }
 
@@ -124,6 +128,7 @@ fn hive_row(hive: &HiveStatus, under_queen: bool, last: bool) -> Row {
         queue_depth: None,
         cache_hit_rate: None,
         note: harmless(hive.reason.as_deref().unwrap_or(short_url(&hive.url))).into_owned(),
+        facts: facts(hive.pid, hive.restarts, [], hive.usage.as_ref()),
     }
 }
 
@@ -135,6 +140,13 @@ fn worker_row(hive: &HiveStatus, worker: &WorkerStatus, branch: &'static str) ->
     let model = worker.model.as_ref().map(|model| format!("model {model}"));
     let note = worker.reason.clone().or(waits);
     let note = note.or_else(|| unhealthy.then(|| "its health probe fails".to_owned())).or(model).unwrap_or_default();
+    let own = [
+        health.map(|health| format!("queue {}", health.queue_depth)),
+        health.and_then(|health| health.cache_hit_rate).map(|rate| format!("cache {:.0}%", rate * 100.0)),
+        health.filter(|health| health.error_count > 0).map(|health| format!("{} errors", health.error_count)),
+        worker.port.map(|port| format!("port {port}")),
+    ];
+    let own = own.into_iter().flatten();
     Row {
         place: Place::Worker { hive: hive.name.clone(), name: worker.name.clone(), replica: worker.replica },
         branch,
@@ -149,5 +161,29 @@ fn worker_row(hive: &HiveStatus, worker: &WorkerStatus, branch: &'static str) ->
         queue_depth: health.map(|health| health.queue_depth),
         cache_hit_rate: health.and_then(|health| health.cache_hit_rate),
         note: harmless(&note).into_owned(),
+        facts: facts(worker.pid, worker.restarts, own, worker.usage.as_ref().filter(|_| runs)),
     }
+}
+
+/// What there is to know of a daemon besides its figures.
+fn facts(
+    pid: Option<u32>,
+    restarts: u32,
+    own: impl IntoIterator<Item = String>,
+    usage: Option<&ProcessUsage>,
+) -> Vec<String> {
+    let restarts = match restarts {
+        1 => "1 restart".to_owned(),
+        n => format!("{n} restarts"),
+    };
+    let used = usage.into_iter().flat_map(|usage| {
+        let processes = (usage.processes > 1).then(|| format!("{} processes", usage.processes));
+        let cards = usage.gpu_bytes.map(|count| format!("gpu {}", bytes(count)));
+        let files = usage.fds.map(|fds| format!("{fds} files"));
+        let read = usage.read_bytes.map(|count| format!("read {}", bytes(count)));
+        let written = usage.written_bytes.map(|count| format!("written {}", bytes(count)));
+        let threads = Some(format!("{} threads", usage.threads));
+        [cards, processes, threads, files, read, written].into_iter().flatten()
+    });
+    pid.map(|pid| format!("pid {pid}")).into_iter().chain([restarts]).chain(own).chain(used).collect()
 }

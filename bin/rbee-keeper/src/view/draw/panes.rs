@@ -114,28 +114,22 @@ pub(super) fn events(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Th
     let columns = usize::from(area.width);
     let trouble = state.events_trouble.as_ref().map(|why| Line::styled(cut(why, columns).into_owned(), theme.warn()));
     let room = usize::from(area.height).saturating_sub(usize::from(trouble.is_some()));
-    let shown: Vec<Line<'static>> = state
-        .shown_events()
-        .rev()
-        .skip(state.events_up)
-        .take(room)
-        .map(|event| event_line(event, columns, theme))
-        .collect();
+    let shown: Vec<&Event> = state.shown_events().rev().skip(state.events_up).take(room).collect();
+    let who_columns = shown.iter().map(|event| width(&who(event))).max().unwrap_or(0).min(columns / 3);
+    let shown: Vec<Line<'static>> =
+        shown.into_iter().map(|event| event_line(event, who_columns, columns, theme)).collect();
     let hint = (shown.is_empty() && trouble.is_none()).then(|| Line::styled("nothing has happened yet", theme.dim()));
     put(frame, area, shown.into_iter().rev().chain(trouble).chain(hint));
 }
 
-fn event_line(event: &Event, columns: usize, theme: Theme) -> Line<'static> {
+fn event_line(event: &Event, who_columns: usize, columns: usize, theme: Theme) -> Line<'static> {
     let time = event.at.strftime("%H:%M:%S ").to_string();
-    let hive = event.hive.as_ref().map(|hive| format!("{hive}:")).unwrap_or_default();
-    let who =
-        if event.daemon == "hive" { format!("hive {}", hive.trim_end_matches(':')) } else { event.daemon.clone() };
-    let who = harmless(who.trim_end()).into_owned();
+    let who = who(event);
     let cause = event.cause.as_deref().map(harmless).unwrap_or_default();
     let time = if columns >= 40 { time } else { String::new() };
-    let kind = left(event.kind.as_str(), if columns >= 60 { 13 } else { 10 });
+    let kind = left(event.kind.as_str(), if columns >= 50 { 13 } else { 10 });
     let room = columns.saturating_sub(width(&time) + width(&kind) + 1);
-    let who = cut(&who, room).into_owned();
+    let who = left(&who, who_columns.min(room));
     let rest = room.saturating_sub(width(&who) + 2);
     let mut spans = vec![
         Span::styled(time, theme.dim()),
@@ -147,6 +141,14 @@ fn event_line(event: &Event, columns: usize, theme: Theme) -> Line<'static> {
         spans.push(Span::styled(format!("  {}", cut(&cause, rest)), theme.dim()));
     }
     Line::from(spans)
+}
+
+/// To whom it happened; of workers the hive is not worth its room.
+fn who(event: &Event) -> String {
+    match (&event.hive, event.daemon.as_str()) {
+        (Some(hive), "hive") => harmless(&format!("hive {hive}")).into_owned(),
+        (_, daemon) => harmless(daemon).into_owned(),
+    }
 }
 
 /// The selected row in full, in `area.height` lines: what matters most comes first.
@@ -187,19 +189,16 @@ pub(super) fn detail(frame: &mut Frame<'_>, area: Rect, state: &State, row: &Row
     }
     let phase = if row.unhealthy { "unhealthy".to_owned() } else { row.phase.to_string() };
     let style = if row.unhealthy { theme.bad() } else { theme.phase(row.phase) };
-    let mut facts = Vec::new();
-    facts.extend(row.pid.map(|pid| format!("pid {pid}")));
-    facts.extend(match row.restarts {
-        1 => Some("1 restart".to_owned()),
-        n => Some(format!("{n} restarts")),
-    });
-    facts.extend(row.queue_depth.map(|depth| format!("queue {depth}")));
-    facts.extend(row.cache_hit_rate.map(|rate| format!("cache {:.0}%", rate * 100.0)));
-    let facts = facts.join(" · ");
-    lines.push(Line::from(vec![
-        Span::styled(phase.clone(), style),
-        Span::raw(cut(&format!("  {facts}"), columns.saturating_sub(width(&phase))).into_owned()),
-    ]));
+    // A narrow panel has lines for them, a flat one has columns.
+    let phase_room = columns.saturating_sub(width(&phase) + 2);
+    let facts = row.facts.join(" · ");
+    if area.height < 6 || width(&facts) <= phase_room {
+        let facts = cut(&facts, phase_room).into_owned();
+        lines.push(Line::from(vec![Span::styled(phase, style), Span::raw("  "), Span::raw(facts)]));
+    } else {
+        lines.push(Line::styled(phase, style));
+        lines.extend(wrapped(&facts, columns).into_iter().map(Line::raw));
+    }
     let note_style =
         if matches!(row.place, Place::Worker { .. }) && style == theme.bad() { style } else { theme.dim() };
     lines.extend(wrapped(&row.note, columns).into_iter().map(|line| Line::styled(line, note_style)));

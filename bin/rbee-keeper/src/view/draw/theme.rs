@@ -51,8 +51,8 @@ impl Theme {
     /// The row or title that keys go to.
     pub(super) fn selected(self, in_front: bool) -> Style {
         match (self.color, in_front) {
-            (true, true) => Style::new().bg(Color::Indexed(24)).fg(Color::White).add_modifier(Modifier::BOLD),
-            (true, false) => Style::new().bg(Color::Indexed(237)),
+            (true, true) => Style::new().bg(Color::Indexed(24)).fg(Color::Indexed(231)).add_modifier(Modifier::BOLD),
+            (true, false) => Style::new().bg(Color::Indexed(240)).fg(Color::Indexed(231)),
             (false, true) => Style::new().add_modifier(Modifier::REVERSED),
             (false, false) => Style::new().add_modifier(Modifier::UNDERLINED),
         }

@@ -166,8 +166,13 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, rows: &[Row
     let from = window(rows.len(), selected.unwrap_or(0), height);
     for (index, row) in rows.iter().enumerate().skip(from).take(height) {
         let line = row_line(row, &layout, theme);
-        let style = if Some(index) == selected { theme.selected(state.pane == Pane::Tree) } else { Style::new() };
-        lines.push(line.style(style));
+        // One look for the whole row: a colour of its own could not be read on every background.
+        lines.push(if Some(index) == selected {
+            let text: String = line.iter().map(|span| span.content.as_ref()).collect();
+            Line::styled(text, theme.selected(state.pane == Pane::Tree))
+        } else {
+            line
+        });
     }
     if rows.is_empty() {
         lines.push(Line::styled(nothing(state), theme.dim()));
