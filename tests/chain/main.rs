@@ -4,6 +4,8 @@
 mod advice;
 mod alone;
 mod bad_clients;
+mod container;
+mod events;
 mod example;
 mod foreign;
 mod gateway;
@@ -13,6 +15,7 @@ mod identity;
 mod jmake;
 mod lotus;
 mod mixed;
+mod monitor;
 mod reasons;
 mod recovery;
 mod refusals;

@@ -1,6 +1,7 @@
 //! What can be asked of keeper, with an example for every verb.
 
 mod advice;
+mod monitor;
 mod news;
 mod report;
 mod service;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use advice::{InitArgs, OptimizeArgs};
+pub(crate) use monitor::MonitorCommand;
 pub(crate) use news::{EventsArgs, StatusArgs};
 pub(crate) use report::{ReportArgs, ReportFormat};
 pub(crate) use service::{How, ServiceCommand, Which};
@@ -142,6 +144,9 @@ pub(crate) enum Command {
     /// Queen and hive as services: started by the system, now and at boot
     #[command(subcommand, arg_required_else_help = true)]
     Service(ServiceCommand),
+    /// A guard for queen, where no service manager is one; and how every daemon is
+    #[command(subcommand, arg_required_else_help = true)]
+    Monitor(MonitorCommand),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  rbee-keeper completions bash > ~/.local/share/bash-completion/completions/rbee-keeper"

@@ -11,6 +11,7 @@ mod exit;
 mod failure;
 mod feeds;
 mod file_tail;
+mod guard;
 mod inference;
 mod optimize;
 mod recovery;

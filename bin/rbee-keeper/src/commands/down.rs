@@ -28,8 +28,9 @@ pub(super) async fn run(context: &Context, now: bool) -> Result<Exit, Failure> {
         Config::default()
     });
     let _spinner = context.ui.spinner("stopping");
+    // Whoever starts again what has crashed goes first.
+    let mut changed = super::monitor::stop(context).await?;
     // A service manager would start again what has crashed; queen first, while there is somebody to answer.
-    let mut changed = false;
     for tier in [Tier::Queen, Tier::Hive] {
         changed |= stop_unit(context.unit_of(tier)).await?;
     }

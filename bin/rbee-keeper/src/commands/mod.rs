@@ -8,6 +8,7 @@ mod events;
 mod hive;
 mod infer;
 mod model;
+mod monitor;
 mod optimize;
 pub(crate) mod queen;
 mod reload;
@@ -40,6 +41,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Config(command) => config::run(context, command).await,
         Command::Optimize(args) => optimize::run(context, args).await,
         Command::Doctor => doctor::run(context).await,
+        Command::Monitor(command) => monitor::run(context, command).await,
         Command::Service(command) => service::run(context, command).await,
         Command::Completions { shell } => completions::run(context, shell),
     }

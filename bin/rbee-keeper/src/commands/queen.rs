@@ -93,7 +93,7 @@ pub(super) async fn start_unit(context: &Context, unit: &Unit, manager: DaemonMa
 }
 
 /// As [`start`], for any daemon with a port of its own.
-pub(super) fn start_blocking(manager: &DaemonManager, port: u16) -> Result<(u32, bool), Failure> {
+pub(crate) fn start_blocking(manager: &DaemonManager, port: u16) -> Result<(u32, bool), Failure> {
     let before = manager.get_pid()?;
     let pid = manager.start().map_err(|error| {
         let taken = is_port_taken(&error);
@@ -139,6 +139,8 @@ async fn stop(context: &Context, config: &Config, keep_hives: bool) -> Result<bo
     context.client(&context.queen_url(config))?.shutdown(&request).await?;
     let patience_s = queen_lifecycle::shutdown_timeout(config).as_secs();
     context.blocking(move || manager.wait_stopped(patience_s)).await?;
+    // Her unit has an end of its own after hers.
+    stop_unit(unit).await?;
     Ok(true)
 }
 
