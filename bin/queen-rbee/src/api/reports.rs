@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::extract::State;
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
-use monitoring::History;
+use monitoring::Journal;
 use monitoring::report::{Draft, Tier, merge};
 use rbee_api::report::{Period, Report, ReportQuery};
 use rbee_api::{ApiError, ErrorCode};
@@ -34,7 +34,7 @@ const REPORT_BYTES_MAX: usize = 64 << 20;
 #[derive(Debug, Clone)]
 pub struct Records {
     /// Where.
-    pub history: History,
+    pub journal: Journal,
     /// What is counted, and not written yet.
     pub tallies: Tallies,
     /// How often she samples.
@@ -44,18 +44,18 @@ pub struct Records {
 }
 
 impl Records {
-    /// Those in `history`.
+    /// Those in `journal` and its history.
     #[must_use]
-    pub fn new(history: &History, tallies: &Tallies, config: &Config, has_hive: bool) -> Self {
+    pub fn new(journal: &Journal, tallies: &Tallies, config: &Config, has_hive: bool) -> Self {
         let local_hive = has_hive.then(|| config.hive.name.clone());
-        let (history, tallies) = (history.clone(), tallies.clone());
-        Self { history, tallies, interval: config.monitor.interval, local_hive }
+        let (journal, tallies) = (journal.clone(), tallies.clone());
+        Self { journal, tallies, interval: config.monitor.interval, local_hive }
     }
 
     async fn draft(&self, period: Period, now: Timestamp) -> Draft {
         self.tallies.write();
         let tier = Tier::Queen { local_hive: self.local_hive.clone() };
-        self.history.draft_or_say(tier, period, now, self.interval).await
+        self.journal.draft(tier, period, now, self.interval).await
     }
 }
 

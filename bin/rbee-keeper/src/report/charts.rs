@@ -32,27 +32,61 @@ impl Ink {
     }
 }
 
-const LARGE: (u32, u32) = (560, 190);
+/// What a chart shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Quantity {
+    /// A number of things.
+    Plain,
+    Bytes,
+    Milliseconds,
+}
+
+impl Quantity {
+    /// The unit in which the highest value is a short number, and its size: so that an axis has round numbers of it.
+    fn unit(self, highest: f64) -> (f64, &'static str) {
+        let units: &[(f64, &str)] = match self {
+            Self::Plain => &[(1.0, "")],
+            Self::Bytes => &[(1.0, " B"), (1_024.0, " KiB"), (1_048_576.0, " MiB"), (1_073_741_824.0, " GiB")],
+            Self::Milliseconds => &[(1.0, " ms"), (1_000.0, " s"), (60_000.0, " min")],
+        };
+        units.iter().copied().rev().find(|(size, _)| highest >= *size * 1.5).unwrap_or(units[0])
+    }
+}
+
+/// A number of an axis, with as many digits as it needs.
+fn on_axis(value: f64, unit: &str) -> String {
+    if value.abs() < 1e-9 {
+        return "0".to_owned();
+    }
+    let digits = if value >= 10.0 { 0 } else { 2 };
+    let number = format!("{value:.digits$}");
+    let number = if digits > 0 { number.trim_end_matches('0').trim_end_matches('.') } else { &number };
+    format!("{number}{unit}")
+}
+
+const LARGE: (u32, u32) = (480, 172);
 const SPARK: (u32, u32) = (240, 36);
 const STRIP: (u32, u32) = (480, 18);
-const LABEL_PX: u32 = 12;
+const LABEL_PX: u32 = 14;
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// A chart with axes: one value a step, drawn as an area.
-pub(super) fn course(report: &Report, values: &[Option<f64>], ink: Ink, words: &dyn Fn(f64) -> String) -> String {
+pub(super) fn course(report: &Report, values: &[Option<f64>], ink: Ink, what: Quantity) -> String {
+    let (divisor, unit) = what.unit(top(values.iter().copied().flatten()));
+    let values: Vec<Option<f64>> = values.iter().map(|value| value.map(|value| value / divisor)).collect();
     svg(LARGE, "chart", |area| {
-        let mut chart = axes(area, report, values.len(), top(values.iter().copied().flatten()), words)?;
-        fill(&mut chart, values, ink)
+        let mut chart = axes(area, report, values.len(), top(values.iter().copied().flatten()), unit)?;
+        fill(&mut chart, &values, ink)
     })
 }
 
 /// A chart with axes: bars of counts, and the part of each that went wrong.
-pub(super) fn bars(report: &Report, all: &[f32], bad: &[f32], words: &dyn Fn(f64) -> String) -> String {
+pub(super) fn bars(report: &Report, all: &[f32], bad: &[f32]) -> String {
     svg(LARGE, "chart", |area| {
         let highest = top(all.iter().copied().map(f64::from));
-        let mut chart = axes(area, report, all.len(), highest, words)?;
+        let mut chart = axes(area, report, all.len(), highest, "")?;
         for (values, ink) in [(all, Ink::Requests), (bad, Ink::Errors)] {
             let bars = values.iter().enumerate().filter(|(_, value)| **value > 0.0).map(|(index, value)| {
                 let (left, right) = (index as f64 + 0.1, index as f64 + 0.9);
@@ -130,13 +164,13 @@ fn axes<'a, 'b>(
     report: &Report,
     steps: usize,
     highest: f64,
-    words: &dyn Fn(f64) -> String,
+    unit: &str,
 ) -> Result<Chart<'a, 'b>, Box<dyn std::error::Error>> {
     let mut chart = ChartBuilder::on(area)
-        .margin_top(8)
-        .margin_right(10)
-        .x_label_area_size(22)
-        .y_label_area_size(58)
+        .margin_top(10)
+        .margin_right(14)
+        .x_label_area_size(24)
+        .y_label_area_size(60)
         .build_cartesian_2d(0.0..steps.max(1) as f64, 0.0..highest)?;
     let label = ("sans-serif", LABEL_PX).into_font().color(&Ink::Axis.color());
     chart
@@ -147,9 +181,10 @@ fn axes<'a, 'b>(
         .bold_line_style(Ink::Grid.color())
         .axis_style(Ink::Grid.color())
         .set_all_tick_mark_size(0)
+        .set_tick_mark_size(LabelAreaPosition::Left, 6)
         .y_labels(4)
         .y_label_style(label.clone())
-        .y_label_formatter(&|value| words(*value))
+        .y_label_formatter(&|value| on_axis(*value, unit))
         .draw()?;
     // The library would choose round numbers of steps; these are round times.
     let label = label.pos(Pos::new(HPos::Center, VPos::Top));
@@ -211,4 +246,47 @@ pub(super) fn sum<'s, T: Copy + Into<f64> + 's>(
         }
     }
     sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_have_short_numbers_in_a_unit_that_fits() {
+        for (what, highest, expected) in [
+            (Quantity::Plain, 4.9, (1.0, "")),
+            (Quantity::Bytes, 38.0 * 1_073_741_824.0, (1_073_741_824.0, " GiB")),
+            (Quantity::Bytes, 1_100_000_000.0, (1_048_576.0, " MiB")),
+            (Quantity::Milliseconds, 900.0, (1.0, " ms")),
+            (Quantity::Milliseconds, 25_000.0, (1_000.0, " s")),
+            (Quantity::Milliseconds, 0.3, (1.0, " ms")),
+        ] {
+            assert_eq!(what.unit(highest), expected, "{highest}");
+        }
+        for (value, expected) in [(0.0, "0"), (0.25, "0.25 s"), (2.0, "2 s"), (2.5, "2.5 s"), (20.0, "20 s")] {
+            assert_eq!(on_axis(value, " s"), expected);
+        }
+    }
+
+    #[test]
+    fn holes_stay_open_and_nothing_is_drawn_of_nothing() {
+        let (one, two) =
+            (spark(&[Some(1.0), Some(2.0), Some(1.0)], Ink::Cpu), spark(&[Some(1.0), None, Some(1.0)], Ink::Cpu));
+        assert_eq!((one.matches("<polygon").count(), two.matches("<polygon").count()), (1, 2));
+        assert_eq!(spark(&[None, None], Ink::Cpu).matches("<polygon").count(), 0);
+        assert!(spark(&[], Ink::Cpu).starts_with("<svg"));
+    }
+
+    #[test]
+    fn a_strip_joins_what_is_alike() {
+        let mut series = Series { up: vec![Some(1.0); 96], off: vec![false; 96], ..Series::default() };
+        assert_eq!(strip(&series).matches("<rect").count(), 1);
+        series.up[40] = Some(0.95);
+        series.up[41] = None;
+        series.off[41] = true;
+        let drawn = strip(&series);
+        assert_eq!(drawn.matches("<rect").count(), 4);
+        assert!(drawn.contains("#090909") && drawn.contains("#0B0B0B"), "{drawn}");
+    }
 }

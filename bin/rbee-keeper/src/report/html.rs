@@ -7,7 +7,7 @@ use minijinja::{AutoEscape, Environment, context};
 use rbee_api::report::{DaemonReport, ModelReport, Period, Quantiles, Report};
 use serde::Serialize;
 
-use super::charts::{self, Ink};
+use super::charts::{self, Ink, Quantity};
 use super::{Grade, Totals, has_trouble, words};
 
 const PAGE: &str = include_str!("page.html");
@@ -139,10 +139,12 @@ fn totals_charts(report: &Report) -> Vec<Chart> {
     let memory: Vec<Vec<Option<f64>>> =
         report.daemons.iter().map(|daemon| as_numbers(&daemon.series.memory_bytes)).collect();
     let memory = charts::sum(steps, memory.iter());
-    let cores_words = |value: f64| format!("{value:.1}");
     vec![
-        Chart { name: "CPU of all, in cores".to_owned(), svg: charts::course(report, &cores, Ink::Cpu, &cores_words) },
-        Chart { name: "Memory of all".to_owned(), svg: charts::course(report, &memory, Ink::Memory, &words::bytes) },
+        Chart {
+            name: "CPU of all, in cores".to_owned(),
+            svg: charts::course(report, &cores, Ink::Cpu, Quantity::Plain),
+        },
+        Chart { name: "Memory of all".to_owned(), svg: charts::course(report, &memory, Ink::Memory, Quantity::Bytes) },
     ]
 }
 
@@ -166,15 +168,14 @@ fn of_model(report: &Report, model: &ModelReport) -> Model {
     ];
     let p95: Vec<Option<f64>> = model.series.p95_ms.iter().map(|value| value.map(f64::from)).collect();
     let every = words::duration(report.step_s * 1_000);
-    let number = |value: f64| format!("{value:.0}");
     let charts = vec![
         Chart {
             name: format!("Requests in {every}"),
-            svg: charts::bars(report, &model.series.requests, &model.series.errors, &number),
+            svg: charts::bars(report, &model.series.requests, &model.series.errors),
         },
         Chart {
             name: "95 % were answered within".to_owned(),
-            svg: charts::course(report, &p95, Ink::Latency, &words::latency),
+            svg: charts::course(report, &p95, Ink::Latency, Quantity::Milliseconds),
         },
     ];
     Model { name: model.name.clone(), figures, charts }

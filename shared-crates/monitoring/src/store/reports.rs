@@ -24,7 +24,7 @@ impl Journal {
 
 impl History {
     /// As [`History::draft`]; that the file cannot be read is said in the report.
-    pub async fn draft_or_say(&self, tier: Tier, period: Period, now: Timestamp, interval: Duration) -> Draft {
+    async fn draft_or_say(&self, tier: Tier, period: Period, now: Timestamp, interval: Duration) -> Draft {
         self.draft(tier.clone(), period, now, interval).await.unwrap_or_else(|error| {
             tracing::warn!(error = &error as &dyn std::error::Error, "a report is made without the history");
             let mut draft = Draft::new(tier, period, now, interval);
