@@ -37,7 +37,7 @@ pub use limits::{IoClass, Limits};
 pub use logs::{LogFollower, LogPolicy};
 pub use manager::{DaemonConfig, DaemonError, DaemonManager, DaemonStatus, Witness};
 pub use probe::{HealthProbe, Probe, Readiness};
-pub use process::{CgroupReach, StopSignal, UnknownSignal, clock_is_synchronised, give_back_memory};
+pub use process::{CgroupReach, StopSignal, UnknownSignal, clock_is_synchronised, end_rest_of_unit, give_back_memory};
 pub use self_record::SelfRecord;
 pub use successor::{OwnRecord, RecordError, Successor, SuccessorError, is_successor, replace_self, sweep_cgroups};
 pub use supervision::{

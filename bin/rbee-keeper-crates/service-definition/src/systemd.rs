@@ -162,12 +162,9 @@ fn sandbox(definition: &Definition) -> Lines {
     }
     sandbox.extend(lines(&[("ProtectKernelModules", "yes"), ("ProtectKernelLogs", "yes"), ("ProtectHostname", "yes")]));
     if !definition.runs_commands {
-        sandbox.extend(lines(&[
-            ("ProtectKernelTunables", "yes"),
-            ("ProtectControlGroups", "yes"),
-            ("ProtectClock", "yes"),
-            ("PrivateDevices", "yes"),
-        ]));
+        // Not ProtectKernelTunables and ProtectControlGroups: in a container they show the host's boot id for the container's, and
+        // then nobody outside knows her for the process that she says she is.
+        sandbox.extend(lines(&[("ProtectClock", "yes"), ("PrivateDevices", "yes")]));
         if definition.run_as.as_deref().is_some_and(|user| user != "root") {
             sandbox.push(("CapabilityBoundingSet", String::new()));
         }
@@ -273,8 +270,6 @@ mod tests {
         ProtectKernelModules=yes
         ProtectKernelLogs=yes
         ProtectHostname=yes
-        ProtectKernelTunables=yes
-        ProtectControlGroups=yes
         ProtectClock=yes
         PrivateDevices=yes
         CapabilityBoundingSet=

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use daemon_lifecycle::{DaemonManager, SupervisorConfig};
+use daemon_lifecycle::{DaemonManager, SupervisorConfig, end_rest_of_unit};
 use nix::unistd::geteuid;
 use rbee_api::ShutdownRequest;
 use rbee_runtime::config::Config;
@@ -25,6 +25,8 @@ use crate::ui::{Align, Cell, Table, Tone};
 
 /// How long systemd may take for what it does by itself.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// What a queen before this one gets, who still writes answers when all shall end.
+const REST_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(context: &Context, command: ServiceCommand) -> Result<Exit, Failure> {
     match command {
@@ -168,6 +170,10 @@ async fn install(context: &Context, which: &Which, how: &How) -> Result<Exit, Fa
             make_way(&plan, Tier::Queen).await?;
         }
         make_way(&plan, planned.tier).await?;
+        if planned.tier == Tier::Hive {
+            // What queen noted of hives: from now on none is hers.
+            sweep(hive_lifecycle::supervisor_config(&plan.context.dirs), true).await?;
+        }
         let _spinner = ui.spinner(&format!("starting {unit}"));
         systemd.start(unit, planned.start_timeout + RELOAD_TIMEOUT).await?;
     }
@@ -385,6 +391,12 @@ async fn after_end(context: &Context, unit: &str) -> Result<Exit, Failure> {
     if !is_queen || services.hive.is_none() {
         swept |= sweep(SupervisorConfig::new(dirs.workers_run_dir(), dirs.workers_log_dir()), true).await?;
     }
+    let of_unit = unit.to_owned();
+    let rest = context.blocking(move || {
+        end_rest_of_unit(&of_unit, REST_PATIENCE)
+            .map_err(|error| Failure::new("not_stopped", format!("cannot end what {of_unit} left")).because(&error))
+    });
+    swept |= rest.await? > 0;
     let config = context.config().map(|loaded| loaded.config).unwrap_or_default();
     let manager = if is_queen { context.queen(&config) } else { context.hive(&config) };
     context.blocking(move || manager.cleanup_stale()).await?;

@@ -32,7 +32,7 @@ static USABLE: OnceLock<bool> = OnceLock::new();
 
 /// Where cgroups of runs are made.
 #[derive(Debug)]
-struct Hierarchy {
+pub(super) struct Hierarchy {
     /// Where it is mounted.
     mount: PathBuf,
     /// What of the hierarchy is mounted there.
@@ -247,7 +247,7 @@ impl Cgroup {
 }
 
 impl Hierarchy {
-    fn found() -> Option<&'static Self> {
+    pub(super) fn found() -> Option<&'static Self> {
         static FOUND: OnceLock<Option<Hierarchy>> = OnceLock::new();
         FOUND.get_or_init(Self::find).as_ref()
     }
@@ -261,7 +261,7 @@ impl Hierarchy {
     }
 
     /// Where the hierarchy's path stands among the files.
-    fn place_of(&self, path: &Path) -> Option<PathBuf> {
+    pub(super) fn place_of(&self, path: &Path) -> Option<PathBuf> {
         Some(self.mount.join(path.strip_prefix(&self.root).ok()?))
     }
 
@@ -335,7 +335,7 @@ fn mounted_in(mountinfo: &str) -> Option<(PathBuf, PathBuf)> {
 }
 
 /// The version 2 path in a `/proc/PID/cgroup`.
-fn own_path(text: &str) -> Option<PathBuf> {
+pub(super) fn own_path(text: &str) -> Option<PathBuf> {
     text.lines().find_map(|line| line.strip_prefix("0::")).map(PathBuf::from)
 }
 
