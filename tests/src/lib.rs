@@ -3,6 +3,7 @@
 
 pub mod chaos;
 pub mod clock;
+pub mod docker;
 pub mod home;
 pub mod mock;
 pub mod model;
