@@ -1,5 +1,5 @@
 //! Commands of `on = { … }` in a chain of real daemons: what they get, what becomes of one that hangs, and that nobody waits for them.
-//! HOOK-03 to HOOK-07.
+//! HOOK-03, HOOK-05 to HOOK-08.
 
 use std::fs;
 
@@ -44,7 +44,8 @@ fn hooks_get_the_event_and_one_that_hangs_is_ended_while_the_worker_is_long_up_a
         home.processes().into_iter().filter(|p| p.command.contains("sleep 100")).map(|p| p.command).collect();
     assert!(!left.iter().any(|command| command.ends_with("1001") || command.ends_with("1002")), "{left:?}");
     let told: Value = serde_json::from_str(&lines(&home, "one")[0]).unwrap();
-    let kept = &events(&home, "restarting")[0];
+    let restarts = events(&home, "restarting");
+    let kept = restarts.iter().find(|event| event["daemon"] == "sleeper/0").unwrap();
     assert_eq!((&told["id"], &told["kind"]), (&kept["id"], &kept["kind"]), "the very event");
     assert!(told["cause"].as_str().unwrap().contains("signal 9"), "{told}");
     let all = wait::until("the hooks for all", SOON, || Some(lines(&home, "all")).filter(|all| all.len() == 2));
@@ -64,6 +65,25 @@ fn a_hook_that_hangs_does_not_keep_anything_from_ending_and_a_reload_changes_hoo
     home.keeper(&["worker", "stop", "sleeper"]).assert().success();
     wait::until("the hook", SOON, || home.path().join("began").exists().then_some(()));
     down(&home);
+}
+
+/// HOOK-05
+#[test]
+fn what_happens_to_a_hive_and_what_queen_does_is_run_for_once() {
+    let home = Home::with_config(
+        "[on]\nrunning = \"echo running $RBEE_EVENT_DAEMON >>$RBEE_HOME/all\"\nlease = \"grep -q joined && echo joined $RBEE_EVENT_HIVE >>$RBEE_HOME/all\"\n\
+         [worker.sleeper]\ncommand = [\"sleep\", \"1000\"]\nready = \"started\"\n\
+         on = { draining = \"echo draining $RBEE_EVENT_DAEMON >>$RBEE_HOME/all\" }\n",
+    );
+    up(&home);
+    home.keeper(&["worker", "drain", "sleeper/0"]).assert().success();
+    // Once each, wherever it is told of; the end of everything ends no hook before its time.
+    let all = ["draining sleeper/0", "joined local", "running hive", "running queen", "running sleeper/0"];
+    wait::until("all hooks", SOON, || (lines(&home, "all").len() >= all.len()).then_some(()));
+    down(&home);
+    let mut ran = lines(&home, "all");
+    ran.sort();
+    assert_eq!(ran, all);
 }
 
 /// HOOK-08

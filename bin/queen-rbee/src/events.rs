@@ -38,14 +38,18 @@ impl Events {
     /// Events into `journal`, with the hooks of this configuration.
     #[must_use]
     pub fn new(journal: Journal, config: &Config) -> Self {
-        let events = Self { hooks: Hooks::begin(&journal, &config.hooks), journal, following: Arc::default() };
+        let events =
+            Self { hooks: Hooks::begin(&journal, &config.hooks, |_| true), journal, following: Arc::default() };
         events.use_config(config);
         events
     }
 
-    /// Runs the hooks that this configuration has, from now on.
+    /// Runs the hooks that this configuration has, from now on; those of workers for what queen does with them, too. The rest
+    /// happens to them at their hives.
     pub fn use_config(&self, config: &Config) {
         self.hooks.use_config(config.on.commands(), &config.hooks);
+        let workers = config.worker.iter().map(|(name, worker)| (name.clone(), worker.on.commands()));
+        self.hooks.use_workers(workers.collect());
     }
 
     /// Where they are kept.

@@ -42,7 +42,9 @@ impl Events {
     /// Events of a hive into `journal`; `hive` is its name, where it belongs to a fleet.
     #[must_use]
     pub fn new(journal: Journal, hive: Option<String>) -> Self {
-        let hooks = Hooks::begin(&journal, &HooksConfig::default());
+        // In a fleet queen tells of the hive's own life, and runs what there is to run for it.
+        let is_alone = hive.is_none();
+        let hooks = Hooks::begin(&journal, &HooksConfig::default(), move |event| is_alone || !is_own_life(event));
         Self { journal, hooks, hive }
     }
 

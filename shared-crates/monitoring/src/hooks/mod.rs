@@ -75,15 +75,24 @@ impl Rules {
 }
 
 impl Hooks {
-    /// Listens to the journal from now on. Needs a runtime, in which it goes on until it is closed.
+    /// Listens to the journal from now on, for events that `are_ours`: what another tier tells, too, is for its hooks. Needs a
+    /// runtime, in which it goes on until it is closed.
     #[must_use]
-    pub fn begin(journal: &Journal, config: &HooksConfig) -> Self {
+    pub fn begin(
+        journal: &Journal,
+        config: &HooksConfig,
+        are_ours: impl Fn(&Event) -> bool + Send + Sync + 'static,
+    ) -> Self {
         let queue = Queue::new(room(config));
         let state = State { rules: Rules::default(), queue, timeout: config.timeout, closed: false };
         let (hurry, over) = (watch::Sender::new(false), watch::Sender::new(false));
         let shared = Arc::new(Shared { state: Mutex::new(state), news: Notify::new(), hurry, over });
         let of_listener = Arc::clone(&shared);
-        journal.listen(Box::new(move |event| of_listener.take(event)));
+        journal.listen(Box::new(move |event| {
+            if are_ours(event) {
+                of_listener.take(event);
+            }
+        }));
         let (of_task, journal) = (Arc::clone(&shared), journal.clone());
         tokio::spawn(async move { of_task.run(&journal).await });
         Self { shared }

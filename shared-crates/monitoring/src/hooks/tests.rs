@@ -22,7 +22,7 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let history = History::open(&folder.path().join("hive.sqlite"), &Bounds::default()).history;
         let journal = Journal::open(history, "hive", &Bounds::default()).await;
-        let hooks = Hooks::begin(&journal, &config);
+        let hooks = Hooks::begin(&journal, &config, |event| event.daemon != "hive");
         Self { folder, journal, hooks }
     }
 
@@ -85,6 +85,7 @@ async fn a_command_gets_the_event_and_runs_for_its_own_kind_and_daemon_only() {
     scene.fail("api/1");
     scene.journal.record(NewEvent::now("api/1", EventKind::Running));
     scene.fail("web/0");
+    scene.fail("hive");
     scene.done().await;
     let written = lines(&one);
     let event: Event = serde_json::from_str(&written[0]).unwrap();
@@ -93,7 +94,7 @@ async fn a_command_gets_the_event_and_runs_for_its_own_kind_and_daemon_only() {
     assert_eq!(written[1..], ["failed api/1 none"], "once, and without our token");
     let mut of_all = lines(&all);
     of_all.sort();
-    assert_eq!(of_all, ["api/1", "web/0"]);
+    assert_eq!(of_all, ["api/1", "web/0"], "not for what another tier tells, too");
     assert_eq!(scene.failures().await, []);
 }
 
