@@ -19,6 +19,7 @@ mod monitor;
 mod reasons;
 mod recovery;
 mod refusals;
+mod report;
 mod ringrift;
 mod roles;
 mod status;

@@ -9,6 +9,7 @@
 //! Killed at any point, she leaves hives and workers running; the next queen goes on from the store.
 
 mod error;
+mod parts;
 mod reach;
 
 use std::net::SocketAddr;
@@ -17,28 +18,26 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use daemon_lifecycle::{OwnRecord, SelfRecord, Supervisor, SupervisorError};
+use daemon_lifecycle::{OwnRecord, SelfRecord, Supervisor};
 use monitoring::{Bounds, History, HistoryFigures, Journal, OwnUsage};
 use rbee_runtime::config::Config;
 use rbee_runtime::dirs::Dirs;
-use rbee_runtime::http::{AllowedHosts, Door, finish, serve_until_closed};
+use rbee_runtime::http::{Door, serve_until_closed};
 use rbee_runtime::notify;
 use rbee_runtime::shutdown::Shutdown;
 use rbee_runtime::token::Token;
 use rbee_runtime::watchdog::watched;
 use tokio::net::TcpListener;
-use tokio_util::task::AbortOnDropHandle;
 
 pub use error::QueenError;
 
+use parts::Parts;
 use reach::{http_client, url_of};
 
-use crate::activity::Activity;
-use crate::api::{self, About, Api, Records};
+use crate::api::About;
 use crate::events::Events;
 use crate::fleet::{Fleet, Now};
-use crate::gateway::{self, Gateway, Keys, Limits, Tallies, UsageBook};
+use crate::gateway;
 use crate::hives::{self, LocalHive};
 use crate::lease::Terms;
 use crate::lock::LifeLock;
@@ -48,7 +47,6 @@ use crate::reload::{Reloads, wishes};
 use crate::stopping::Stopping;
 use crate::store::{Opened, Store};
 use crate::upgrade::{Holdings, Inherited, Old, Outcome, Predecessor, Relaunch, Upgrader, lock_file};
-use crate::upkeep;
 
 /// How long the server may take to end once everything is answered.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -292,114 +290,6 @@ async fn write_record(record: SelfRecord) {
         }
         Err(error) => tracing::warn!(%error, "keeper does not know that this queen runs"),
     }
-}
-
-/// What the server is made of.
-struct Parts {
-    registry: Registry,
-    stopping: Stopping,
-    metrics: Arc<Metrics>,
-    activity: Arc<Activity>,
-    history: History,
-    events: Events,
-    own: OwnUsage,
-    about: Arc<About>,
-    http: reqwest::Client,
-    token: Token,
-}
-
-impl Parts {
-    fn gateway(&self, config: &Config, addr: SocketAddr, store: Store) -> Result<Gateway, QueenError> {
-        let keys = Keys::load(&config.queen.keys).map_err(|source| QueenError::Keys { source })?;
-        let parts = gateway::Parts {
-            registry: self.registry.clone(),
-            stopping: self.stopping.clone(),
-            metrics: Arc::clone(&self.metrics),
-            activity: Arc::clone(&self.activity),
-            token: self.token.clone(),
-            usage: UsageBook::start(store, Arc::clone(&self.metrics)),
-            tallies: Tallies::start(self.history.clone()),
-            // On loopback OpenAI's clients may send what they like; other machines must know the token, or a key.
-            open: addr.ip().is_loopback(),
-        };
-        Ok(Gateway::new(parts, Limits::new(&config.queen), keys))
-    }
-
-    /// Samples this process, for as long as the handle lives.
-    fn sampling(&self, config: &Config) -> AbortOnDropHandle<()> {
-        let (own, history, started) = (self.own.clone(), self.history.clone(), self.about.started);
-        AbortOnDropHandle::new(tokio::spawn(own.keep("queen", started, history, config.monitor.clone())))
-    }
-
-    /// What queen does by and by, for as long as the handle lives.
-    fn upkeep(&self, drain_timeout: Duration) -> AbortOnDropHandle<()> {
-        let (registry, activity) = (self.registry.clone(), Arc::clone(&self.activity));
-        AbortOnDropHandle::new(tokio::spawn(upkeep::run(registry, activity, drain_timeout)))
-    }
-
-    fn router(
-        &self,
-        config: &Config,
-        addr: SocketAddr,
-        gateway: Gateway,
-        local_hive: Option<LocalHive>,
-        upgrader: Upgrader,
-        reloads: Reloads,
-    ) -> Router {
-        let has_hive = local_hive.is_some();
-        let control = api::router(Api {
-            registry: self.registry.clone(),
-            local_hive,
-            stopping: self.stopping.clone(),
-            token: self.token.clone(),
-            http: self.http.clone(),
-            metrics: Arc::clone(&self.metrics),
-            about: Arc::clone(&self.about),
-            upgrader,
-            reloads,
-            activity: Arc::clone(&self.activity),
-            usage: gateway.usage().clone(),
-            events: self.events.clone(),
-            records: Records::new(&self.history, gateway.tallies(), config, has_hive),
-            history: self.history.clone(),
-            own: self.own.clone(),
-        });
-        let hosts = AllowedHosts::new(addr, &config.queen.hosts);
-        finish(control.merge(gateway.router()), hosts, body_bytes_max(config))
-    }
-
-    async fn end(&self, gateway: &Gateway, local_hive: Option<&LocalHive>, drain_timeout: Duration) {
-        notify::stopping();
-        tokio::select! {
-            () = gateway.drained() => tracing::info!("every request is answered"),
-            () = tokio::time::sleep(drain_timeout) => tracing::warn!(?drain_timeout, "requests are cut off: time is over"),
-            () = self.stopping.immediate() => tracing::warn!("requests are cut off: told to stop at once"),
-        }
-        let Some(hive) = local_hive else { return };
-        let ended = match self.stopping.keeps_children() {
-            true => hive.detach().await,
-            false => self.stop_hive(hive).await,
-        };
-        if let Err(error) = ended {
-            tracing::error!(error = &error as &dyn std::error::Error, "the hive of this machine did not end in order");
-        }
-    }
-
-    /// Stops the hive, faster once somebody is in a hurry.
-    async fn stop_hive(&self, hive: &LocalHive) -> Result<(), SupervisorError> {
-        if !self.stopping.is_now() {
-            tokio::select! {
-                biased;
-                stopped = hive.stop() => return stopped,
-                () = self.stopping.immediate() => {}
-            }
-        }
-        hive.stop_now(&self.token).await
-    }
-}
-
-fn body_bytes_max(config: &Config) -> usize {
-    usize::try_from(config.queen.max_body.as_u64()).unwrap_or(usize::MAX)
 }
 
 async fn supervisor(

@@ -33,8 +33,9 @@ fn leases(name: &str, before: Option<&HiveView>, hive: &HiveView) -> Vec<NewEven
     };
     let event = |kind| NewEvent::now("hive", kind).on(name).with_phase(phase).with_cause(cause);
     let lease = event(EventKind::Lease).with_detail(json!({ "lease": word }));
-    match (word, phase) {
-        ("suspect", Phase::Unavailable) => vec![lease, event(EventKind::Unavailable)],
+    let was_alive = before.is_some_and(|before| before.lease == LeaseState::Alive);
+    match phase {
+        Phase::Unavailable if was_alive => vec![lease, event(EventKind::Unavailable)],
         _ => vec![lease],
     }
 }

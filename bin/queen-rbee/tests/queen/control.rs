@@ -387,8 +387,12 @@ async fn asked_to_end_queen_lets_everybody_go_and_leaves_nothing() {
     let _ = tokio::time::timeout(Duration::from_secs(20), poll).await.expect("the poll hangs");
     within(queen.task).await.unwrap().unwrap();
     assert!(!lock.exists());
-    let left: Vec<_> = std::fs::read_dir(home.path().join("state")).unwrap().flatten().collect();
-    let names: Vec<_> =
-        left.iter().map(|file| file.file_name()).filter(|name| name != "logs" && name != "models").collect();
-    assert_eq!(names, ["queen.sqlite"], "no side files of the store");
+    let folders = ["logs", "models", "monitor"];
+    let left = |folder: &str| -> Vec<String> {
+        let files = std::fs::read_dir(home.path().join(folder)).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| !folders.contains(&name.as_str())).collect()
+    };
+    assert_eq!(left("state"), ["queen.sqlite"], "no side files of the store");
+    assert_eq!(left("state/monitor"), ["queen.sqlite"], "nor of the history");
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic; clippy knows tests, not their helpers")]
 
 mod control;
+mod events;
 mod failover;
 mod farewell;
 mod gateway;

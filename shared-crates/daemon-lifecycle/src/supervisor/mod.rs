@@ -29,6 +29,7 @@ mod jobs;
 mod message;
 mod owner;
 mod paths;
+mod publish;
 mod spec;
 mod status;
 mod takeover;

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use supervision::{Core, Event, ExitHow, Incarnation, Now, Phase, UnitName};
+use supervision::{Core, Event, ExitHow, Incarnation, Now, UnitName};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -25,10 +25,9 @@ use super::closing::Closing;
 use super::config::SupervisorConfig;
 use super::entry::{Entry, Live};
 use super::exits::ExitSet;
-use super::history::History;
 use super::message::{Health, Report, Request, What};
 use super::paths::Paths;
-use super::status::{Snapshot, UnitStatus};
+use super::status::Snapshot;
 use super::takeover::{LastRun, Orphan, Takeover};
 use super::telling::Listeners;
 use super::workers::Workers;
@@ -40,16 +39,14 @@ use crate::process::{Process, RunMark, give_back_memory, watch_readable};
 
 /// Requests and reports taken in one turn.
 const BATCH_MAX: usize = 64;
-/// A clock that differs by more was set.
-const CLOCK_JUMP_MIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Owner {
     pub(super) config: SupervisorConfig,
     pub(super) paths: Paths,
     pub(super) core: Core,
-    epoch: Instant,
+    pub(super) epoch: Instant,
     /// What people's clocks said at the epoch.
-    epoch_for_people: jiff::Timestamp,
+    pub(super) epoch_for_people: jiff::Timestamp,
     /// Boxed, because the tree keeps room for more than it holds.
     pub(super) units: BTreeMap<UnitName, Box<Entry>>,
     /// Whose main process it is.
@@ -76,7 +73,7 @@ pub(super) struct Owner {
     pub(super) follow_up: VecDeque<Event>,
     /// Units whose status may have changed by other ways than the core's.
     pub(super) changed: BTreeSet<UnitName>,
-    snapshot: watch::Sender<Snapshot>,
+    pub(super) snapshot: watch::Sender<Snapshot>,
     pub(super) listeners: Listeners,
     /// When to look at how much memory is used, while any unit has a threshold.
     pub(super) memory_at: Option<Instant>,
@@ -328,68 +325,9 @@ impl Owner {
         heavy.into_iter().for_each(|event| self.step(event));
     }
 
-    fn why(&self, unit: &UnitName) -> Option<History> {
-        let wall_clock = |at: Now| self.epoch_for_people + Duration::from_millis(at.as_ms());
-        self.core.why(unit).map(|why| History::of(&why, wall_clock))
-    }
-
-    /// People's clocks may be put right meanwhile. Otherwise a moment of the past keeps its name.
-    fn look_at_the_clock(&mut self) {
-        let epoch = jiff::Timestamp::now() - self.epoch.elapsed();
-        if epoch.duration_since(self.epoch_for_people).unsigned_abs() > CLOCK_JUMP_MIN {
-            self.epoch_for_people = epoch;
-        }
-    }
-
     fn now(&self) -> Now {
         Now::from_ms(u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
-
-    /// Tells what changed: to the snapshot's readers, and to those who wait for one unit.
-    fn publish(&mut self) {
-        let mut changed = self.core.take_changed();
-        changed.append(&mut self.changed);
-        if changed.is_empty() {
-            return;
-        }
-        self.look_at_the_clock();
-        let new: Vec<(UnitName, Option<UnitStatus>)> =
-            changed.into_iter().map(|unit| (unit.clone(), self.status(&unit))).collect();
-        for (unit, status) in &new {
-            let Some(status) = status.as_ref().filter(|status| is_settled(status.phase)) else { continue };
-            let Some(entry) = self.units.get_mut(unit) else { continue };
-            for reply in entry.waiting.drain(..) {
-                let _ = reply.send(Ok(status.clone()));
-            }
-        }
-        self.snapshot.send_if_modified(|old| {
-            let mut is_changed = false;
-            for (unit, status) in new {
-                let before = old.get(unit.as_str());
-                if before.map(Arc::as_ref) == status.as_ref() {
-                    continue;
-                }
-                is_changed = true;
-                // A copy only while a reader holds the last one.
-                let units = Arc::make_mut(old);
-                match status {
-                    Some(status) => drop(units.insert(unit.as_str().to_owned(), Arc::new(status))),
-                    None => drop(units.remove(unit.as_str())),
-                }
-            }
-            is_changed
-        });
-    }
-
-    fn status(&self, unit: &UnitName) -> Option<UnitStatus> {
-        let entry = self.units.get(unit)?;
-        let history = self.why(unit).map(|history| history.falls).unwrap_or_default();
-        Some(entry.status(self.core.unit(unit)?, history))
-    }
-}
-
-const fn is_settled(phase: Phase) -> bool {
-    matches!(phase, Phase::Running | Phase::Stopped | Phase::Failed | Phase::Unavailable)
 }
 
 pub(super) fn unknown(unit: &UnitName) -> SupervisorError {
