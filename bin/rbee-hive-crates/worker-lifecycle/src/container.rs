@@ -255,3 +255,6 @@ fn container_name(id: &ReplicaId, owner: &Path) -> String {
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     format!("rbee-{}-{hash:08x}", id.unit_name())
 }
+
+#[cfg(test)]
+mod tests;
