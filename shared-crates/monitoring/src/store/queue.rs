@@ -11,8 +11,11 @@ use tokio::sync::oneshot;
 /// Questions that may wait.
 const ASKS_MAX: usize = 256;
 
+/// What is done to the file.
+type Deed = dyn Fn(&Connection) -> rusqlite::Result<()> + Send;
+
 /// Something to write; tried again when it failed.
-pub(super) struct Write(Box<dyn Fn(&Connection) -> rusqlite::Result<()> + Send>);
+pub(super) struct Write(Box<Deed>);
 
 impl Write {
     pub(super) fn new(write: impl Fn(&Connection) -> rusqlite::Result<()> + Send + 'static) -> Self {
