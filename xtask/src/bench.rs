@@ -19,7 +19,7 @@ const GATEWAY: [&str; 4] = ["rbee-keeper", "queen-rbee", "rbee-hive", "rbee-test
 
 pub(crate) fn bench(paths: &Paths, name: &str, arguments: &[String]) -> Result<()> {
     match name {
-        "supervise" => build_only(paths, &WITHOUT_ENGINE)?,
+        "supervise" | "monitor" => build_only(paths, &WITHOUT_ENGINE)?,
         "gateway" => build_only(paths, &GATEWAY)?,
         "worker" => return suites::bench_worker(paths, arguments),
         _ => return suites::bench(paths, name, arguments),

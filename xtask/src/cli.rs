@@ -56,6 +56,7 @@ pub(crate) enum Command {
             cargo xtask bench gateway      the way through queen with a mock worker, beside nginx as a plain proxy\n  \
             cargo xtask bench worker       the worker beside llama.cpp itself; the first token with a kept prefix\n  \
             cargo xtask bench supervise    rbee-hive alone beside a bare spawn loop, s6, runit, supervisord, pm2\n  \
+            cargo xtask bench monitor      what sampling a hundred workers costs\n  \
             cargo xtask bench supervise --n 100 --runs 5 --peers none"
     )]
     Bench {

@@ -5,6 +5,7 @@
 mod chain;
 mod effort;
 mod gateway;
+mod monitor;
 mod sample;
 mod supervise;
 
@@ -26,6 +27,9 @@ enum Bench {
     /// What the way through queen costs with a worker that costs nothing, beside nginx as a plain proxy
     #[command(after_help = "Examples:\n  cargo xtask bench gateway\n  cargo xtask bench gateway --runs 1 --parts once")]
     Gateway(gateway::Options),
+    /// What sampling a hundred workers costs, and how long a day's report takes
+    #[command(after_help = "Examples:\n  cargo xtask bench monitor\n  cargo xtask bench monitor --n 500 --runs 3")]
+    Monitor(monitor::Options),
     /// rbee-hive alone beside a bare spawn loop and other supervisors
     #[command(
         after_help = "Examples:\n  cargo xtask bench supervise\n  cargo xtask bench supervise --n 100 --peers none --runs 5"
@@ -43,6 +47,7 @@ fn main() -> Result<()> {
     match Cli::parse().bench {
         Bench::Chain => chain::run(),
         Bench::Gateway(options) => gateway::run(&options),
+        Bench::Monitor(options) => monitor::run(&options),
         Bench::Supervise(options) => supervise::run(&options),
         Bench::Bare { words } => supervise::bare::run(&words),
     }
