@@ -2,13 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::net::unix::pipe;
 
 /// Read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// Changes told at once; what they say does not matter.
+const EVENTS_BYTES: usize = 4096;
 
 /// Writes the last `lines` lines of the file; with `follow` also all that comes, until `write` fails.
 ///
@@ -20,24 +24,82 @@ pub(crate) fn tail(
     follow: bool,
     mut write: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
-    let watch = follow.then(|| Watch::on(path)).transpose()?;
+    let watch = follow.then(|| Watch::on(path, InitFlags::empty())).transpose()?;
     let mut file = File::open(path)?;
     seek_to_last(&mut file, lines)?;
     copy_rest(&mut file, &mut write)?;
     let Some(watch) = watch else { return Ok(()) };
     loop {
         watch.wait()?;
-        if file.metadata()?.len() < file.stream_position()? {
-            file.rewind()?;
-        }
-        copy_rest(&mut file, &mut write)?;
-        if is_replaced(&file, path)? {
-            // Rotated: the old file is read to its end, the new one begins at its start.
-            watch.renew(path)?;
-            file = File::open(path)?;
-            copy_rest(&mut file, &mut write)?;
+        copy_news(&mut file, path, &watch, &mut write)?;
+    }
+}
+
+/// The same for a task, which waits without a thread of its own.
+pub(crate) struct Tail {
+    path: PathBuf,
+    file: File,
+    watch: Watch,
+    changes: pipe::Receiver,
+}
+
+impl Tail {
+    /// The last `lines` lines, and what gives all that comes.
+    ///
+    /// # Errors
+    /// What reading or watching says.
+    pub(crate) fn open(path: &Path, lines: usize) -> io::Result<(Self, Vec<u8>)> {
+        let watch = Watch::on(path, InitFlags::IN_NONBLOCK)?;
+        // No pipe, but it is read like one: the way without `unsafe` to wait for a descriptor of this sort.
+        let changes = pipe::Receiver::from_owned_fd_unchecked(watch.0.as_fd().try_clone_to_owned()?)?;
+        let mut file = File::open(path)?;
+        seek_to_last(&mut file, lines)?;
+        let mut last = Vec::new();
+        file.read_to_end(&mut last)?;
+        Ok((Self { path: path.to_owned(), file, watch, changes }, last))
+    }
+
+    /// What was appended, as soon as there is something.
+    ///
+    /// # Errors
+    /// What reading or watching says.
+    pub(crate) async fn next(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            self.changes.readable().await?;
+            match self.changes.try_read(&mut [0; EVENTS_BYTES]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                read => _ = read?,
+            }
+            let mut news = Vec::new();
+            copy_news(&mut self.file, &self.path, &self.watch, &mut |piece: &[u8]| {
+                news.extend_from_slice(piece);
+                Ok(())
+            })?;
+            if !news.is_empty() {
+                return Ok(news);
+            }
         }
     }
+}
+
+/// Copies what was appended since, also when the file was cut or replaced.
+fn copy_news(
+    file: &mut File,
+    path: &Path,
+    watch: &Watch,
+    write: &mut impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    if file.metadata()?.len() < file.stream_position()? {
+        file.rewind()?;
+    }
+    copy_rest(file, write)?;
+    if is_replaced(file, path)? {
+        // Rotated: the old file is read to its end, the new one begins at its start.
+        watch.renew(path)?;
+        *file = File::open(path)?;
+        copy_rest(file, write)?;
+    }
+    Ok(())
 }
 
 /// Whether the path names another file now. One that is away for a moment counts as the old one.
@@ -54,8 +116,8 @@ fn is_replaced(file: &File, path: &Path) -> io::Result<bool> {
 struct Watch(Inotify);
 
 impl Watch {
-    fn on(path: &Path) -> io::Result<Self> {
-        let watch = Self(Inotify::init(InitFlags::IN_CLOEXEC)?);
+    fn on(path: &Path, how: InitFlags) -> io::Result<Self> {
+        let watch = Self(Inotify::init(InitFlags::IN_CLOEXEC | how)?);
         if let Some(folder) = path.parent() {
             watch.0.add_watch(folder, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)?;
         }
@@ -172,5 +234,22 @@ mod tests {
         std::fs::rename(&next, &path).unwrap();
         assert_eq!(pieces.recv().unwrap(), "end\n");
         assert!(reader.join().unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_task_gets_the_end_and_what_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queen.log");
+        std::fs::write(&path, "older\nold\n").unwrap();
+        let (mut followed, last) = super::Tail::open(&path, 1).unwrap();
+        assert_eq!(last, b"old\n");
+        let mut seen = Vec::new();
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"new\n").unwrap();
+        seen.extend(followed.next().await.unwrap());
+        assert_eq!(seen, b"new\n");
+        let next = folder.path().join("next");
+        std::fs::write(&next, "of a new file\n").unwrap();
+        std::fs::rename(&next, &path).unwrap();
+        assert_eq!(followed.next().await.unwrap(), b"of a new file\n");
     }
 }

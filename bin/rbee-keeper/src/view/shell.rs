@@ -1,5 +1,7 @@
 //! Carries out what `update` asks for: asks, follows a log, acts. It decides nothing.
 
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +18,10 @@ use super::action::Action;
 use super::message::{Effect, Message};
 use super::state::Place;
 use crate::commands::worker;
-use crate::context::Context;
+use crate::context::{Context, Target};
 use crate::failure::Failure;
 use crate::feeds::{self, News};
+use crate::file_tail::Tail;
 
 /// Messages that wait; who sends more waits too, and a worker's flood of lines with them.
 const MESSAGES_MAX: usize = 256;
@@ -92,9 +95,13 @@ impl Shell {
         if let Some(before) = self.log.take() {
             before.abort();
         }
-        let Some(place @ Place::Worker { .. }) = place else { return };
-        let follow = follow(self.context.clone(), self.config.clone(), place, self.messages.clone());
-        self.log = Some(tokio::spawn(follow).abort_handle());
+        let Some(place) = place else { return };
+        let (context, config, messages) = (self.context.clone(), self.config.clone(), self.messages.clone());
+        let task = match log_file(&context, &config, &place) {
+            Some(file) => tokio::spawn(follow_file(file, place, messages)),
+            None => tokio::spawn(follow(context, config, place, messages)),
+        };
+        self.log = Some(task.abort_handle());
     }
 }
 
@@ -144,6 +151,46 @@ async fn act(context: &Context, config: &Config, action: &Action) -> Result<Stri
     Ok(action.done(changed))
 }
 
+/// The log of a tier of this machine; those of others stay where they are.
+fn log_file(context: &Context, config: &Config, place: &Place) -> Option<PathBuf> {
+    let local = matches!(context.target(config), Target::Queen { local: true, .. } | Target::Hive { local: true, .. });
+    let file = match place {
+        Place::Queen if local => context.dirs.queen_log_file(),
+        Place::Hive(name) if local && *name == config.hive.name => {
+            context.dirs.hives_log_dir().join(format!("{name}.log"))
+        }
+        _ => return None,
+    };
+    file.is_file().then_some(file)
+}
+
+/// Tells a file's last lines and what is appended, until nobody wants it any more.
+async fn follow_file(file: PathBuf, place: Place, out: mpsc::Sender<Message>) {
+    tokio::time::sleep(PASSING).await;
+    loop {
+        let why = match tell_file(&file, &place, &out).await {
+            Ok(()) => return,
+            Err(error) => format!("{}: {error}", file.display()),
+        };
+        if out.send(Message::NoLog(place.clone(), why)).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(LOG_PAUSE).await;
+    }
+}
+
+async fn tell_file(file: &Path, place: &Place, out: &mpsc::Sender<Message>) -> io::Result<()> {
+    let (mut tail, mut piece) = Tail::open(file, usize::try_from(LINES_BEFORE).unwrap_or(usize::MAX))?;
+    if out.send(Message::LogBegins(place.clone())).await.is_err() {
+        return Ok(());
+    }
+    let mut lines = Lines { place: place.clone(), rest: Vec::new(), out: out.clone() };
+    while lines.tell(&piece).await.is_some() {
+        piece = tail.next().await?;
+    }
+    Ok(())
+}
+
 /// Tells a worker's log, from its last lines on, until nobody wants it any more.
 async fn follow(context: Context, config: Config, place: Place, out: mpsc::Sender<Message>) {
     let Place::Worker { hive, name, replica } = &place else { return };
@@ -184,16 +231,20 @@ impl Lines {
     async fn take(mut self, mut pieces: impl StreamExt<Item = Result<Bytes, Failure>> + Unpin) -> Option<String> {
         while let Some(piece) = pieces.next().await {
             match piece {
-                Ok(piece) => {
-                    let lines = self.split(&piece);
-                    if !lines.is_empty() {
-                        self.out.send(Message::LogLines(self.place.clone(), lines)).await.ok()?;
-                    }
-                }
+                Ok(piece) => self.tell(&piece).await?,
                 Err(failure) => return Some(failure.message.clone()),
             }
         }
         None
+    }
+
+    /// Tells the whole lines; nothing when nobody wants them any more.
+    async fn tell(&mut self, piece: &[u8]) -> Option<()> {
+        let lines = self.split(piece);
+        if lines.is_empty() {
+            return Some(());
+        }
+        self.out.send(Message::LogLines(self.place.clone(), lines)).await.ok()
     }
 
     fn split(&mut self, piece: &[u8]) -> Vec<String> {

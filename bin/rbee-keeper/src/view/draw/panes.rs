@@ -78,32 +78,41 @@ pub(super) fn log(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme
     let nothing = newest.is_empty() && trouble.is_none();
     let hint = match (&state.log.of, state.filter(Pane::Log)) {
         (Some(Place::Worker { .. }), "") => "it has written nothing yet",
-        (_, "") => "select a worker to see its log",
+        (Some(_), "") => "there is no log of it here",
+        (None, "") => "nothing is selected",
         _ => "no line fits the filter; Esc drops it",
     };
     let hint = nothing.then(|| Line::styled(hint, theme.dim()));
     put(frame, area, newest.into_iter().rev().chain(trouble).chain(hint));
 }
 
-/// A line as hives keep it (`TIME out|err TEXT`): the time short, errors marked.
+/// A line as hives keep it (`TIME out|err TEXT`) or our daemons write it (`TIME TEXT`): the time short, errors marked.
 fn log_line(line: &str, right: usize, columns: usize, theme: Theme) -> Line<'static> {
-    let parts = line.split_once(' ').and_then(|(at, rest)| {
-        let at: Timestamp = at.parse().ok()?;
-        let (stream, text) = rest.split_once(' ').unwrap_or((rest, ""));
-        matches!(stream, "out" | "err").then_some((at, stream, text))
-    });
-    let Some((at, stream, text)) = parts else { return Line::raw(cut(&behind(line, right), columns).into_owned()) };
-    let (mark, mark_style) = if stream == "err" { ("!", theme.warn()) } else { (" ", Style::new()) };
+    let Some((at, rest)) = timed(line) else { return Line::raw(cut(&behind(line, right), columns).into_owned()) };
+    let (mark, text) = match rest.split_once(' ') {
+        Some(("err", text)) => ("!", text),
+        Some(("out", text)) => (" ", text),
+        _ => (" ", rest),
+    };
+    // What our own daemons write has a time already; their level says more than the stream.
+    let (mark, text) = timed(text).map_or((mark, text), |(_, text)| (" ", text));
     let time = at.strftime("%H:%M:%S").to_string();
     // On a narrow terminal the text alone is worth its room.
-    let prefix = if columns >= 40 { width(&time) + 2 } else { 1 };
+    let has_time = columns >= 40;
+    let prefix = if has_time { width(&time) + 2 } else { 1 };
     let text = cut(&behind(text, right), columns.saturating_sub(prefix)).into_owned();
-    let time = (columns >= 40).then(|| Span::styled(time, theme.dim()));
+    let time = has_time.then(|| Span::styled(time, theme.dim()));
     Line::from_iter(time.into_iter().chain([
-        Span::styled(mark, mark_style),
-        Span::raw(if columns >= 40 { " " } else { "" }),
+        Span::styled(mark, theme.warn()),
+        Span::raw(if has_time { " " } else { "" }),
         Span::raw(text),
     ]))
+}
+
+/// A time at the beginning of a text, and what follows.
+fn timed(text: &str) -> Option<(Timestamp, &str)> {
+    let (at, rest) = text.split_once(' ')?;
+    Some((at.parse().ok()?, rest.trim_start()))
 }
 
 pub(super) fn events(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
@@ -251,6 +260,21 @@ mod tests {
         assert_eq!(spark(&looks, 2, cpu_of), "█▂");
         assert_eq!(spark(&looks, 4, memory_of), "████");
         assert_eq!(spark(&VecDeque::new(), 3, cpu_of), "   ");
+    }
+
+    #[test]
+    fn times_are_short_and_told_once() {
+        let shown = |line| log_line(line, 0, 60, Theme::new(false)).to_string();
+        for (line, expected) in [
+            ("2026-01-02T03:04:05.678Z out ready", "03:04:05  ready"),
+            ("2026-01-02T03:04:05.678Z err cannot", "03:04:05! cannot"),
+            ("2026-01-02T03:04:05.678Z err 2026-01-02T03:04:05.1Z  INFO queen is back", "03:04:05  INFO queen is back"),
+            ("2026-01-02T03:04:05.1Z  INFO out of work", "03:04:05  INFO out of work"),
+            ("no time at all", "no time at all"),
+            ("", ""),
+        ] {
+            assert_eq!(shown(line), expected, "{line}");
+        }
     }
 
     #[test]
