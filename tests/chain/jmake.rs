@@ -50,7 +50,7 @@ fn all_start_with_one_command_are_shown_in_a_table_and_say_their_statistics_when
     let table = String::from_utf8_lossy(&table.get_output().stdout).into_owned();
     for (name, port) in DAEMONS.iter().zip(ports) {
         let row = table.lines().find(|line| line.contains(&format!("{name}/0"))).unwrap_or_else(|| panic!("{table}"));
-        assert!(row.contains("running") && row.contains(&format!(":{port}")), "{row}");
+        assert!(row.contains("running") && row.contains(&port.to_string()), "{row}");
     }
     assert_eq!(tool(ports[0], "gcc")["cached"], true);
     home.keeper(&["worker", "stop", "discovery"]).assert().success();
