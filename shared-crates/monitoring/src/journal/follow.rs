@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rbee_api::{Event, EventQuery, Since};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::Journal;
+use super::seats::Seat;
 
 /// Events read at once.
 const PAGE: usize = 256;
@@ -21,13 +22,13 @@ pub struct Follower {
     page: VecDeque<Arc<Event>>,
     published: watch::Receiver<u64>,
     is_open: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
+    seat: Arc<Seat>,
 }
 
 impl Journal {
     /// What is wanted from `last_id` on, else from the query's `since`, else from now. `None`: too many follow already.
     pub async fn follow(&self, query: EventQuery, last_id: Option<u64>) -> Option<Follower> {
-        let permit = Arc::clone(&self.shared.followers).try_acquire_owned().ok()?;
+        let seat = self.shared.seats.take()?;
         let published = self.shared.published.subscribe();
         let cursor = match (last_id, query.since) {
             (Some(id), _) | (None, Some(Since::Id(id))) => id,
@@ -35,22 +36,25 @@ impl Journal {
             (None, None) => *published.borrow(),
         };
         let is_open = self.shared.is_open.subscribe();
-        Some(Follower {
-            journal: self.clone(),
-            query,
-            cursor,
-            page: VecDeque::new(),
-            published,
-            is_open,
-            _permit: permit,
-        })
+        Some(Follower { journal: self.clone(), query, cursor, page: VecDeque::new(), published, is_open, seat })
     }
 }
 
 impl Follower {
-    /// The next event, however long that takes; `None` when the journal is closed and all was told.
+    /// Says that somebody is there, whether anything happens or not.
+    pub(super) fn presence(&self) -> impl Fn() + Send + 'static + use<> {
+        let seat = Arc::clone(&self.seat);
+        move || seat.look()
+    }
+
+    /// The next event, however long that takes; `None` when the journal is closed and all was told, or when
+    /// nobody took anything for so long that another has the place.
     pub async fn next(&mut self) -> Option<Arc<Event>> {
         loop {
+            self.seat.look();
+            if self.seat.is_lost() {
+                return None;
+            }
             if let Some(event) = self.page.pop_front() {
                 return Some(event);
             }

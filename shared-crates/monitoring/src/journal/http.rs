@@ -57,13 +57,20 @@ fn frames(
     follower: Follower,
     shutdown: Shutdown,
 ) -> impl Stream<Item = Result<axum::response::sse::Event, Infallible>> {
-    stream::unfold((follower, shutdown), |(mut follower, shutdown)| async {
+    let look = follower.presence();
+    let frames = stream::unfold((follower, shutdown), |(mut follower, shutdown)| async {
         let event = tokio::select! {
             biased;
             () = shutdown.draining() => return None,
             event = follower.next() => event?,
         };
         Some((Ok(frame(&event)), (follower, shutdown)))
+    });
+    let mut frames = Box::pin(frames);
+    // Asked for more only while the connection takes something, if only a sign of life.
+    stream::poll_fn(move |context| {
+        look();
+        frames.as_mut().poll_next(context)
     })
 }
 

@@ -14,6 +14,7 @@ mod follow;
 mod http;
 mod read;
 mod ring;
+mod seats;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -26,16 +27,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rbee_api::{Event, EventKind, Phase};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 
 pub use self::follow::Follower;
 pub use self::http::{EventParams, answer_events};
 use self::ring::Ring;
+use self::seats::Seats;
 use crate::store::events;
 use crate::{Bounds, Counts, History};
 
-/// Those who follow at once; more are refused.
-const FOLLOWERS_MAX: usize = 64;
 /// So long who asks waits for what was recorded before to be written.
 const WRITTEN_WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -116,7 +116,7 @@ struct Shared {
     /// Newest id that may be seen.
     published: watch::Sender<u64>,
     is_open: watch::Sender<bool>,
-    followers: Arc<Semaphore>,
+    seats: Seats,
     listener: OnceLock<Listener>,
     counts: Counts,
 }
@@ -169,7 +169,7 @@ impl Journal {
             news: Notify::new(),
             published: watch::Sender::new(known.last),
             is_open: watch::Sender::new(true),
-            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+            seats: Seats::new(),
             listener: OnceLock::new(),
             counts: Counts::default(),
         });

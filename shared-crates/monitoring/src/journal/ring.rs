@@ -147,8 +147,9 @@ fn bytes_of(event: &Event) -> usize {
     event.daemon.len() + event.cause.as_ref().map_or(0, String::len) + detail + 128
 }
 
-/// One event is not so large that a small file could not take it.
+/// As the file will have it: not too large for a small one, and with times as it keeps them.
 fn bounded(mut event: Event) -> Event {
+    event.at = Timestamp::from_microsecond(event.at.as_microsecond()).unwrap_or(event.at);
     if let Some(cause) = &mut event.cause
         && cause.len() > CAUSE_BYTES_MAX
     {
