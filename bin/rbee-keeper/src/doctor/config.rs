@@ -59,6 +59,12 @@ fn meaning(facts: &Facts, found: &mut Vec<Finding>) {
         let why = "a hive tells queen where it is; she can reach neither it nor its workers at that address";
         found.push(Finding::error("config", what, why).so("set `hive.listen` to this machine's own address"));
     }
+    if let Some(url) = other_queen(config) {
+        let what = format!("`hive.queen` is {url}, and queen listens on {}", config.queen.listen);
+        let why = "queen does not start a hive that belongs to another queen: nothing runs here";
+        let remedy = format!("set `hive.queen` to http://127.0.0.1:{}, or remove it", config.queen.listen.port());
+        found.push(Finding::warning("config", what, why).so(remedy));
+    }
     if let Some(url) = config.hive.queen.as_deref().filter(|_| {
         config.starts_hive() && !config.starts_queen() && !config.queen_is_elsewhere() && !queen_runs(facts)
     }) {
@@ -69,6 +75,14 @@ fn meaning(facts: &Facts, found: &mut Vec<Finding>) {
                 .so("rbee-keeper queen start; or remove `hive.queen`, so that the hive stands alone"),
         );
     }
+}
+
+/// The URL that is not of this machine's queen, though both start here.
+fn other_queen(config: &rbee_runtime::config::Config) -> Option<&str> {
+    let url = config.hive.queen.as_deref().filter(|_| config.starts_hive() && config.starts_queen())?;
+    let port: Option<u16> = url.rsplit_once(':').and_then(|(_, port)| port.trim_end_matches('/').parse().ok());
+    let own = config.queen.listen.port();
+    (own != 0 && port != Some(own)).then_some(url)
 }
 
 fn queen_runs(facts: &Facts) -> bool {
@@ -184,6 +198,10 @@ mod tests {
             ),
             ("role = \"worker\"\n[hive]\nlisten = \"10.0.0.6:1\"\nqueen = \"http://10.0.0.5:7833\"", None),
             ("role = \"worker\"\n[hive]\nqueen = \"http://127.0.0.1:7833\"", Some("who does not start by herself")),
+            (
+                "role = \"master\"\n[hive]\nqueen = \"http://127.0.0.1:7834\"",
+                Some("and queen listens on 127.0.0.1:7833"),
+            ),
             ("role = \"worker\"", None),
             ("role = \"master\"", None),
         ] {

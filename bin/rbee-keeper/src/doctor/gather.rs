@@ -27,8 +27,8 @@ pub(crate) async fn gather(context: &Context) -> Result<Facts, Failure> {
         move || Ok::<_, Failure>((files::places(&dirs, &config), files::models(&dirs, &config), files::newest(&dirs)))
     });
     let of_runs = context.blocking({
-        let (dirs, config) = (dirs.clone(), held.clone());
-        move || Ok::<_, Failure>((runs::runs(&dirs), runs::orphans(&dirs), runs::locks(&dirs), kernel::limits(&config)))
+        let dirs = dirs.clone();
+        move || Ok::<_, Failure>((runs::runs(&dirs), runs::orphans(&dirs), runs::locks(&dirs), kernel::limits()))
     });
     let (places, of_runs, programs) = tokio::join!(of_files, of_runs, runs::programs(&held));
     let (places, models, newest_file) = places?;

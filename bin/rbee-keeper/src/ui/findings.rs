@@ -53,9 +53,9 @@ pub(crate) fn proposals(found: &[Proposal], advice: &[Advice], color: bool) -> S
 
 fn reasons(reason: &str, effect: &str, color: bool) -> String {
     let dim = |line: &str| Tone::Dim.paint(line, color);
-    let why = paragraph(&format!("why:    {reason}"), "          ", dim);
-    let effect = paragraph(&format!("effect: {effect}"), "          ", dim);
-    format!("{INDENT}{why}{INDENT}{effect}")
+    const BEHIND: &str = "          ";
+    let (why, effect) = (paragraph(reason, BEHIND, dim), paragraph(effect, BEHIND, dim));
+    format!("{INDENT}{} {why}{INDENT}{} {effect}", dim("why:   "), dim("effect:"))
 }
 
 /// Words in lines; every line but the first begins with `indent`, and the first counts as if it did.

@@ -89,7 +89,9 @@ fn check_daemons(config: &Config, document: &mut Document<'_>) {
     }
     if let Some(url) = &hive.queen {
         let sound = url.parse::<http::Uri>().is_ok_and(|uri| {
-            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.path() == "/"
+            // A number that is no port parses too.
+            let port_is_one = uri.authority().is_some_and(|to| to.port_u16().is_some() || to.as_str() == to.host());
+            matches!(uri.scheme_str(), Some("http" | "https")) && port_is_one && uri.path() == "/"
         });
         if !sound {
             let hint = Some("write it like `http://127.0.0.1:7833`".to_owned());

@@ -193,6 +193,10 @@ fn references_must_resolve() {
         ("[worker.a]\ncommand = [\"x\", \"{prot}\"]", "unknown placeholder {prot}"),
         ("[worker.a]\ncommand = [\"x\", \"{model_path}\"]", "uses {model_path} but has no model at rbee.toml:2"),
         ("[hive]\nqueen = \"localhost:7833\"", "`localhost:7833` is no URL of a queen at rbee.toml:2"),
+        (
+            "[hive]\nqueen = \"http://127.0.0.1:117833\"",
+            "`http://127.0.0.1:117833` is no URL of a queen at rbee.toml:2",
+        ),
         ("[queen]\nlisten = \"127.0.0.1:7835\"", "queen and hive cannot both listen on 127.0.0.1:7835"),
         ("[queen]\nlisten = \"127.0.0.1:7860\"", "is inside `hive.ports` (7855-7899) at rbee.toml:2"),
     ] {

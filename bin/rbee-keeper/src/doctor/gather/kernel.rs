@@ -4,12 +4,12 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use nix::sys::resource::{Resource, getrlimit};
-use rbee_runtime::config::Config;
 use rbee_runtime::listen::holder_of;
 
 use super::super::facts::{LimitFacts, PortState};
 
 /// Bits of a process's effective capabilities.
+const CAP_IPC_LOCK: u32 = 14;
 const CAP_SYS_NICE: u32 = 23;
 const CAP_SYS_RESOURCE: u32 = 24;
 
@@ -25,7 +25,7 @@ pub(super) fn port(address: SocketAddr) -> PortState {
 }
 
 /// What this process, and so what it starts, may use.
-pub(super) fn limits(_config: &Config) -> LimitFacts {
+pub(super) fn limits() -> LimitFacts {
     let of = |resource| getrlimit(resource).unwrap_or((u64::MAX, u64::MAX));
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let capabilities =
@@ -35,7 +35,7 @@ pub(super) fn limits(_config: &Config) -> LimitFacts {
         nofile_hard: of(Resource::RLIMIT_NOFILE).1,
         nproc_soft: of(Resource::RLIMIT_NPROC).0,
         processes: processes_of(nix::unistd::geteuid().as_raw()),
-        memlock: of(Resource::RLIMIT_MEMLOCK).0,
+        memlock: if has(CAP_IPC_LOCK) { u64::MAX } else { of(Resource::RLIMIT_MEMLOCK).0 },
         may_raise_limits: has(CAP_SYS_RESOURCE),
         nice_min: if has(CAP_SYS_NICE) { -20 } else { nice_min() },
     }
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn limits_are_those_of_this_process() {
-        let limits = limits(&Config::default());
+        let limits = limits();
         assert!(limits.nofile_hard > 16 && limits.processes > 0 && (-20..=0).contains(&limits.nice_min));
     }
 }

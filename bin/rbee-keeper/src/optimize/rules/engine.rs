@@ -143,7 +143,9 @@ pub(super) fn mlock(view: &View<'_>, found: &mut Vec<Proposal>) {
             super::size(bytes),
             super::size(view.machine.memory_bytes)
         );
-        let effect = "the first answer after a quiet time does not wait for the disk; that memory is for nothing else";
+        // Measured: 94 MiB, from a fast disk.
+        let effect = "the first answer after a quiet time does not wait for the disk (a model of 94 MiB: 0.01 s, not 0.15 s); \
+            that memory is for nothing else";
         found.push(proposal(of_worker(name, "mlock"), Some(Setting::Flag(false)), Setting::Flag(true), reason, effect));
     }
 }
