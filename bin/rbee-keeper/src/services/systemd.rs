@@ -61,10 +61,6 @@ impl Systemd {
         Self { scope }
     }
 
-    pub(crate) const fn scope(self) -> ServiceScope {
-        self.scope
-    }
-
     /// Whether the machine was started by systemd, and this user's runs where that is meant.
     pub(crate) fn runs(self) -> bool {
         let of_user =
