@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rbee_tests::docker::{Docker, IMAGE};
 use rbee_tests::home::Home;
+use rbee_tests::registry::Registry;
 use rbee_tests::{ports, processes, wait};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -250,6 +251,32 @@ fn what_is_missing_is_told_in_the_engines_words() {
     docker.call("DELETE", &format!("/containers/{}", made["Id"].as_str().unwrap()));
     home.keeper(&["worker", "retry", "taken"]).assert().success();
     until(&home, "taken", |worker| worker["phase"] == "running");
+    down(&home);
+    assert_eq!(docker.containers(), [Value::Null; 0]);
+}
+
+/// CONT-05
+#[test]
+fn a_missing_image_is_pulled_and_its_progress_is_the_reason() {
+    let Some(docker) = Docker::begin() else { return };
+    let registry = Registry::begin(docker.layer());
+    let config = format!(
+        "[worker.w]\ncontainer = {{ image = \"{}\", args = [\"/bin/sleep\", \"1000\"], network = \"none\" }}\n\
+         stop_timeout = \"1s\"\nstart_timeout = \"5s\"\n",
+        registry.image()
+    );
+    let home = home(&docker, &config);
+    let starting = home.keeper(&["up"]);
+    let starting = std::thread::spawn(move || {
+        let mut starting = starting;
+        starting.assert().success();
+    });
+    let pulling = until(&home, "w", |worker| reason(worker).contains("pulling image"));
+    assert_eq!(pulling["phase"], "starting");
+    assert!(reason(&pulling).contains(&registry.image()), "{pulling}");
+    registry.open();
+    starting.join().unwrap();
+    until(&home, "w", runs(1));
     down(&home);
     assert_eq!(docker.containers(), [Value::Null; 0]);
 }

@@ -83,11 +83,19 @@ impl Docker {
         for name in ["sh", "sleep", "echo", "cat", "httpd", "id", "pwd", "ls", "touch", "head", "tail", "seq"] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).map_err(|error| error.to_string())?;
         }
-        let packed = run("tar", &["-C", &root.to_string_lossy(), "-c", "."])?;
         let (status, answer) = self
-            .try_call("POST", "/images/create?fromSrc=-&repo=probe&tag=1", &packed.stdout)
+            .try_call("POST", "/images/create?fromSrc=-&repo=probe&tag=1", &self.packed()?)
             .ok_or("the engine takes no image")?;
         if status == 200 { Ok(()) } else { Err(format!("the engine takes no image: {answer}")) }
+    }
+
+    fn packed(&self) -> Result<Vec<u8>, String> {
+        Ok(run("tar", &["-C", &self.folder.path().join("image").to_string_lossy(), "-c", "."])?.stdout)
+    }
+
+    /// The files of [`IMAGE`], as the layer of another image.
+    pub fn layer(&self) -> Vec<u8> {
+        self.packed().unwrap()
     }
 
     /// Its address, as `DOCKER_HOST` has it.

@@ -11,6 +11,7 @@ pub mod openai;
 pub mod ports;
 pub mod processes;
 pub mod random;
+pub mod registry;
 pub mod terminal;
 pub mod wait;
 pub mod wire;
