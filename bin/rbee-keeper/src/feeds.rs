@@ -94,7 +94,7 @@ async fn tell_events(context: &Context, config: &Config, out: &mpsc::Sender<News
         let news = match follower.next().await {
             Ok(event) => News::Event(Box::new(event)),
             // It goes on where it was as soon as somebody answers again.
-            Err(error) if is_away(&error) => News::NoEvents(Failure::from(error).message.clone()),
+            Err(error) if is_away(&error) => News::NoEvents(error.to_string()),
             Err(error) => return Err(error.into()),
         };
         if out.send(news).await.is_err() {

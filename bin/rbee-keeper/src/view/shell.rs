@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
-use rbee_api::{LogQuery, Phase, ScaleRequest, Verb, VerbRequest};
+use rbee_api::{ClientError, LogQuery, Phase, ScaleRequest, Verb, VerbRequest};
 use rbee_runtime::config::Config;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
@@ -198,8 +198,8 @@ async fn follow(context: Context, config: Config, place: Place, out: mpsc::Sende
     tokio::time::sleep(PASSING).await;
     loop {
         let asked = match context.client(context.target(&config).url()) {
-            Ok(client) => client.worker_logs(name, &query).await.map_err(Failure::from),
-            Err(failure) => Err(failure),
+            Ok(client) => client.worker_logs(name, &query).await.map_err(|error| error.to_string()),
+            Err(failure) => Err(failure.message.clone()),
         };
         let ended = match asked {
             Ok(pieces) => {
@@ -207,9 +207,9 @@ async fn follow(context: Context, config: Config, place: Place, out: mpsc::Sende
                     return;
                 }
                 let lines = Lines { place: place.clone(), rest: Vec::new(), out: out.clone() };
-                lines.take(std::pin::pin!(pieces.map(|piece| piece.map_err(Failure::from)))).await
+                lines.take(std::pin::pin!(pieces)).await
             }
-            Err(failure) => Some(failure.message.clone()),
+            Err(why) => Some(why),
         };
         let why = ended.unwrap_or_else(|| "the log ended".to_owned());
         if out.send(Message::NoLog(place.clone(), format!("{why}; asking again"))).await.is_err() {
@@ -228,11 +228,11 @@ struct Lines {
 
 impl Lines {
     /// Tells all lines; why there are no more.
-    async fn take(mut self, mut pieces: impl StreamExt<Item = Result<Bytes, Failure>> + Unpin) -> Option<String> {
+    async fn take(mut self, mut pieces: impl StreamExt<Item = Result<Bytes, ClientError>> + Unpin) -> Option<String> {
         while let Some(piece) = pieces.next().await {
             match piece {
                 Ok(piece) => self.tell(&piece).await?,
-                Err(failure) => return Some(failure.message.clone()),
+                Err(error) => return Some(error.to_string()),
             }
         }
         None

@@ -15,6 +15,9 @@ use crate::ui::{bytes, duration, harmless, percent};
 use crate::view::rows::Row;
 use crate::view::state::{Look, Pane, Place, State};
 
+/// Between facts.
+const DOT: &str = " · ";
+
 /// A rule with a title in it, and what stands at its right end.
 pub(super) fn rule(frame: &mut Frame<'_>, area: Rect, title: &str, end: &str, in_front: bool, theme: Theme) {
     let columns = usize::from(area.width);
@@ -198,15 +201,14 @@ pub(super) fn detail(frame: &mut Frame<'_>, area: Rect, state: &State, row: &Row
     }
     let phase = if row.unhealthy { "unhealthy".to_owned() } else { row.phase.to_string() };
     let style = if row.unhealthy { theme.bad() } else { theme.phase(row.phase) };
-    // A narrow panel has lines for them, a flat one has columns.
-    let phase_room = columns.saturating_sub(width(&phase) + 2);
-    let facts = row.facts.join(" · ");
-    if area.height < 6 || width(&facts) <= phase_room {
-        let facts = cut(&facts, phase_room).into_owned();
-        lines.push(Line::from(vec![Span::styled(phase, style), Span::raw("  "), Span::raw(facts)]));
-    } else {
-        lines.push(Line::styled(phase, style));
-        lines.extend(wrapped(&facts, columns).into_iter().map(Line::raw));
+    let room = columns.saturating_sub(width(&phase) + 2);
+    let facts = &row.facts;
+    let fits = |count: &usize| width(&facts[..*count].join(DOT)) <= room;
+    let beside = (0..=facts.len()).rev().find(fits).unwrap_or(0);
+    lines.push(Line::from(vec![Span::styled(phase, style), Span::raw("  "), Span::raw(facts[..beside].join(DOT))]));
+    // A flat panel needs its last line for the reason.
+    if area.height >= 6 || row.note.is_empty() {
+        lines.extend(wrapped(&facts[beside..].join(DOT), columns).into_iter().map(Line::raw));
     }
     let note_style =
         if matches!(row.place, Place::Worker { .. }) && style == theme.bad() { style } else { theme.dim() };
