@@ -203,3 +203,64 @@ async fn a_row_that_makes_no_sense_holds_up_no_other() {
     history.flush().await.unwrap();
     assert_eq!((count(&history).await, history.lost(), tried.load(Ordering::Relaxed)), (1, 1, 1));
 }
+
+/// Set where the test below runs on a disk of its own.
+const TINY_DISK: &str = "RBEE_TEST_TINY_DISK";
+
+/// MONI-06: on a file system of its own with a megabyte, where the machine lets us mount one.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "this test again, with a disk of its own")]
+fn a_full_disk_is_waited_for_in_memory() {
+    if let Some(disk) = std::env::var_os(TINY_DISK) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(fill_the_disk(Path::new(&disk)));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let name = "store::tests::a_full_disk_is_waited_for_in_memory";
+    let mounted = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
+        .arg("mount -t tmpfs -o size=1m none \"$1\" || exit 99; exec \"$0\" --exact \"$2\" --nocapture")
+        .args([std::env::current_exe().unwrap().as_os_str(), dir.path().as_os_str(), name.as_ref()])
+        .env(TINY_DISK, dir.path())
+        .output();
+    match mounted {
+        Ok(output) if output.status.success() => {
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(said.contains("1 passed"), "{said}");
+        }
+        Ok(output) if output.status.code() == Some(101) => {
+            panic!("{}", String::from_utf8_lossy(&output.stderr));
+        }
+        other => eprintln!("SKIPPED: no disk of our own can be mounted here: {other:?}"),
+    }
+}
+
+async fn fill_the_disk(disk: &Path) {
+    let history = open(&disk.join("h.sqlite"));
+    let wide = |second: i64| {
+        let samples = (0..100).map(|n| Sample { rss_bytes: 1 << 40, ..Sample::none(format!("worker/{n}")) });
+        history.add_samples(Timestamp::from_second(1_700_000_000 + second).unwrap(), samples.collect());
+    };
+    let filler = disk.join("filler");
+    fs::write(&filler, vec![1; 500 << 10]).unwrap();
+    let mut second = 0;
+    let trouble = loop {
+        wide(second);
+        second += 1;
+        if history.flush().await.is_err() {
+            break history.trouble().unwrap();
+        }
+        assert!(second < 5000, "the disk never gets full");
+    };
+    assert!(trouble.contains("full") || trouble.contains("disk"), "{trouble}");
+    // What is in the file is still told, what came later waits.
+    assert!(count(&history).await > 0 && history.waiting() > 0);
+    fs::remove_file(&filler).unwrap();
+    wide(second);
+    history.flush().await.unwrap();
+    let kept = count(&history).await;
+    assert_eq!(
+        (kept, history.lost(), history.trouble(), history.set_aside()),
+        ((second as usize + 1) * 100, 0, None, None)
+    );
+}
