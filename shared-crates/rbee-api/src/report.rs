@@ -297,7 +297,7 @@ pub struct Quantiles {
     pub p99: f64,
 }
 
-/// A model's course for charts. Counts are kept in steps of five minutes or an hour; where that is longer than the
+/// A model's course for charts. Counts are kept by the minute, older ones by the hour; where that is longer than the
 /// report's step, a count is shared out over the steps it covers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelSeries {

@@ -1,7 +1,7 @@
 //! How the requests for each model go: counted in memory without a lock held, written to the history a little later.
 //!
 //! ```text
-//!   a request ends ─▶ Ticket dropped ─▶ atomic counts of its model ──5 s later, or at the end──▶ history (5 minutes each)
+//!   a request ends ─▶ Ticket dropped ─▶ atomic counts of its model ──5 s later, or at the end──▶ history (a minute each)
 //! ```
 //!
 //! A queen that is killed loses the last seconds of it.

@@ -182,7 +182,7 @@ impl Page {
                 self.wrapped("  ", &format!("{what}: {}", at(last.at)));
             }
             for failure in daemon.health_failures.newest.iter().take(LINES_MAX.min(2)) {
-                self.wrapped("  ", &format!("unhealthy {}: {}", at(failure.at), failure.reason));
+                self.wrapped("  ", &format!("probe {}: {}", at(failure.at), failure.reason));
             }
             if let Some(slowest) = daemon.slowest_starts.first() {
                 self.wrapped("  ", &format!("slowest start: {}", words::duration(slowest.took_ms)));

@@ -1,7 +1,7 @@
-//! Requests by model: a row for five minutes, later one for each hour.
+//! Requests by model: a row for each minute, later one for each hour.
 //!
 //! ```text
-//!   counts ──▶ row of five minutes ──older than keep_fine──▶ row of its hour ──older than keep_hourly──▶ gone
+//!   counts ──▶ row of a minute ──older than keep_fine──▶ row of its hour ──older than keep_hourly──▶ gone
 //! ```
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::schema::Module;
 use super::{Bounds, History, HistoryError};
 use crate::report::{Histogram, RequestCounts, RequestRow};
 
-const FINE_MS: i64 = 300_000;
+const FINE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 3_600_000;
 /// Of the rows, the part that goes when the file is full.
 const SHRINK_PART: i64 = 16;
@@ -190,32 +190,27 @@ mod tests {
 
     /// REPT-09
     #[tokio::test]
-    async fn counts_add_up_in_rows_of_five_minutes_and_later_in_hours() {
+    async fn counts_add_up_in_rows_of_a_minute_and_later_in_hours() {
         let dir = tempfile::tempdir().unwrap();
         let history = History::open(&dir.path().join("h.sqlite"), &BOUNDS).history;
         history.add_requests(at(10), vec![("m".into(), counts(2, 10))]);
-        history.add_requests(at(299), vec![("m".into(), counts(3, 1_000)), ("n".into(), counts(1, 1))]);
-        history.add_requests(at(300), vec![("m".into(), counts(5, 10))]);
+        history.add_requests(at(59), vec![("m".into(), counts(3, 1_000)), ("n".into(), counts(1, 1))]);
+        history.add_requests(at(60), vec![("m".into(), counts(5, 10))]);
         assert_eq!(
             rows(&history, 10_000).await,
-            [(0, 300, "m".into(), 5), (0, 300, "n".into(), 1), (300, 300, "m".into(), 5)]
+            [(0, 60, "m".into(), 5), (0, 60, "n".into(), 1), (60, 60, "m".into(), 5)]
         );
         let found = history.requests(at(0), at(10_000)).await.unwrap();
         assert_eq!((found[0].counts.errors, found[0].counts.prompt_tokens), (2, 14));
         assert_eq!(found[0].counts.latency.total(), 5);
         assert!(found[0].counts.latency.quantile_ms(0.9).unwrap() >= 1_000.0);
 
-        history.add_requests(at(7_501), vec![("m".into(), counts(1, 1))]);
+        history.add_requests(at(7_261), vec![("m".into(), counts(1, 1))]);
         assert_eq!(
             rows(&history, 10_000).await,
-            [
-                (0, 3_600, "m".into(), 5),
-                (0, 3_600, "n".into(), 1),
-                (300, 300, "m".into(), 5),
-                (7_500, 300, "m".into(), 1)
-            ]
+            [(0, 3_600, "m".into(), 5), (0, 3_600, "n".into(), 1), (60, 60, "m".into(), 5), (7_260, 60, "m".into(), 1)]
         );
-        history.add_requests(at(7_801), vec![]);
+        history.add_requests(at(7_321), vec![]);
         assert_eq!(rows(&history, 10_000).await[0], (0, 3_600, "m".into(), 10));
         history.close().await.unwrap();
     }
@@ -227,9 +222,9 @@ mod tests {
         let history = History::open(&dir.path().join("h.sqlite"), &BOUNDS).history;
         history.add_requests(at(900_000), vec![("m".into(), counts(9, 1))]);
         history.add_requests(at(600), vec![("m".into(), counts(1, 1))]);
-        assert_eq!(rows(&history, 1_000_000).await, [(600, 300, "m".into(), 1)]);
+        assert_eq!(rows(&history, 1_000_000).await, [(600, 60, "m".into(), 1)]);
         history.add_requests(at(600 + 90_000), vec![("m".into(), counts(2, 1))]);
-        assert_eq!(rows(&history, 1_000_000).await, [(90_600, 300, "m".into(), 2)]);
+        assert_eq!(rows(&history, 1_000_000).await, [(90_600, 60, "m".into(), 2)]);
         history.close().await.unwrap();
     }
 
@@ -237,11 +232,11 @@ mod tests {
     async fn rows_are_found_that_touch_the_time_asked_for() {
         let dir = tempfile::tempdir().unwrap();
         let history = History::open(&dir.path().join("h.sqlite"), &BOUNDS).history;
-        for start in [0, 300, 600] {
+        for start in [0, 60, 120] {
             history.add_requests(at(start), vec![("m".into(), counts(1, 1))]);
         }
-        let found = history.requests(at(599), at(600)).await.unwrap();
-        assert_eq!(found.iter().map(|row| row.from_ms).collect::<Vec<_>>(), [300_000]);
+        let found = history.requests(at(119), at(120)).await.unwrap();
+        assert_eq!(found.iter().map(|row| row.from_ms).collect::<Vec<_>>(), [60_000]);
         history.close().await.unwrap();
     }
 }
