@@ -94,6 +94,10 @@ fn the_view_shows_what_runs_and_its_keys_act() {
     view.press("+");
     view.wait_for(&["sleeper/1", "3 running"]);
 
+    // What happened is told too; and queen has a log.
+    view.wait_for(&["events", "running       sleeper/1"]);
+    view.press("g");
+    view.wait_for(&["log of queen", " INFO "]);
     view.press("?");
     view.wait_for(&["rolling restart of all replicas"]);
     view.press("?");
