@@ -2,11 +2,10 @@
 //!
 //! Thin by intention: nothing here starts, probes or signals a process.
 
-mod container;
 mod engine;
 mod template;
 mod unit;
 
-pub use container::{ContainerEngine, ContainerOrder, ORDER_VARIABLE};
+pub use container_order::ContainerEngine;
 pub use engine::{ENGINE_PROGRAM, EngineMissing, Programs, default_threads};
 pub use unit::{Machine, Placement, UnitError, state_dir, unit_spec, wants_port};

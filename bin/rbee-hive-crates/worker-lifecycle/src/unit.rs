@@ -4,15 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use container_order::{Contained, ContainerEngine, EngineElsewhere};
 use daemon_lifecycle::{
     HealthProbe, IoClass, Launch, Limits, LogPolicy, Policy, Probe, Readiness, Restart, Spec, StopSignal, UnitSpec,
 };
 use rbee_api::assignment::{Engine, LimitsSpec, RestartSpec};
+use rbee_api::container::ContainerSpec;
 use rbee_api::{WorkerAssignment, WorkerSpec};
 use rbee_runtime::config;
 use serde::{Deserialize, Serialize};
 
-use crate::container::{self, ContainerEngine};
 use crate::engine::{EngineMissing, Programs, default_threads};
 use crate::template::{self, Unfillable, Values};
 
@@ -71,19 +72,8 @@ pub enum UnitError {
     #[error("`command` is empty")]
     NoProgram,
     /// No container engine can be where it is said to be.
-    #[error(
-        "`{host}` is no unix socket of a container engine: set `[hive] docker` (or DOCKER_HOST) to one such as unix:///var/run/docker.sock"
-    )]
-    NoContainerEngine {
-        /// Where it is said to be.
-        host: String,
-    },
-    /// Its container cannot be put into words.
-    #[error("its container cannot be described: {reason}")]
-    Order {
-        /// Why.
-        reason: String,
-    },
+    #[error(transparent)]
+    NoContainerEngine(#[from] EngineElsewhere),
     /// A word that means nothing.
     #[error("`{field}` cannot be `{text}`")]
     Malformed {
@@ -98,7 +88,7 @@ impl UnitError {
     /// Whether something is missing that may come, rather than wrong.
     #[must_use]
     pub const fn is_unavailable(&self) -> bool {
-        matches!(self, Self::EngineMissing(_) | Self::NoContainerEngine { .. })
+        matches!(self, Self::EngineMissing(_) | Self::NoContainerEngine(_))
     }
 }
 
@@ -108,7 +98,9 @@ pub fn wants_port(worker: &WorkerAssignment) -> bool {
     let (command, by_container): (&[String], bool) = match &worker.spec.engine {
         Engine::Llm { .. } => return true,
         Engine::Command { command } => (command, false),
-        Engine::Container(container) => (&[], container::wants_port(worker, container)),
+        Engine::Container(container) => {
+            (&[], container.ports.own().is_some() || container.texts().any(|text| template::wants_port(text)))
+        }
     };
     let probe = worker.spec.health.as_ref().map(|health| &health.probe);
     // A socket that the hive opens is what is probed, then.
@@ -140,7 +132,8 @@ pub fn unit_spec(worker: &WorkerAssignment, placement: &Placement, machine: &Mac
     let mut launch = match &spec.engine {
         Engine::Llm { .. } => engine_launch(worker, placement, machine)?,
         Engine::Command { command } => command_launch(command, &values)?,
-        Engine::Container(container) => container::launch(worker, container, placement, &values, machine)?,
+        Engine::Container(container) => contained(worker, container, placement, machine)
+            .launch(|text, model_path| Values { model_path, ..values }.fill(text).map_err(UnitError::from))?,
     };
     if !matches!(spec.engine, Engine::Container(_)) {
         // A container's are inside of it.
@@ -181,7 +174,7 @@ pub fn unit_spec(worker: &WorkerAssignment, placement: &Placement, machine: &Mac
         unit.policy.start_timeout_ms += placement.model_bytes / LOAD_BYTES_PER_MS;
     }
     if let Engine::Container(container) = &spec.engine {
-        container::adapt(&mut unit, container, &values, machine)?;
+        contained(worker, container, placement, machine).adapt(&mut unit)?;
     }
     Ok(unit)
 }
@@ -228,6 +221,23 @@ fn engine_launch(worker: &WorkerAssignment, placement: &Placement, machine: &Mac
     let mut launch = Launch::new(machine.programs.engine()?, args);
     launch.env.insert("RBEE_TOKEN".to_owned(), machine.token.clone().unwrap_or_default());
     Ok(launch)
+}
+
+fn contained<'a>(
+    worker: &'a WorkerAssignment,
+    container: &'a ContainerSpec,
+    placement: &'a Placement,
+    machine: &'a Machine,
+) -> Contained<'a> {
+    Contained {
+        id: &worker.id,
+        worker: &worker.spec,
+        container,
+        port: placement.port,
+        model_path: placement.model_path.as_deref(),
+        home: machine.home.as_deref(),
+        engine: &machine.containers,
+    }
 }
 
 fn command_launch(command: &[String], values: &Values<'_>) -> Result<Launch, UnitError> {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, DeviceRequest, HostConfig, HostConfigLogConfig, PortBinding, ResourcesUlimits,
 };
+use container_order::ContainerOrder;
 use rbee_api::container::{FixedPort, Gpus};
-use worker_lifecycle::ContainerOrder;
 
 /// Whose container it is: the run directory of the hive.
 pub(super) const OWNER_LABEL: &str = "rbee.owner";

@@ -20,9 +20,9 @@ use bollard::query_parameters::{
     AttachContainerOptions, CreateContainerOptions, InspectContainerOptions, KillContainerOptions,
     StartContainerOptions, WaitContainerOptions,
 };
+use container_order::ContainerOrder;
 use futures_util::StreamExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use worker_lifecycle::ContainerOrder;
 
 use super::engine::{Engine, Trouble, words_of};
 use super::output::Copying;

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use worker_lifecycle::{ContainerOrder, ORDER_VARIABLE};
+use container_order::{ContainerOrder, ORDER_VARIABLE};
 
 use engine::Engine;
 

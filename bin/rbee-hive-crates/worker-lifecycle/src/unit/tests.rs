@@ -1,5 +1,7 @@
 //! What workers of both kinds become.
 
+mod container;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

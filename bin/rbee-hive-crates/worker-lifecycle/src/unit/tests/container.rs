@@ -1,12 +1,17 @@
 //! What a worker in a container becomes.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use container_order::{ContainerEngine, ContainerOrder, ORDER_VARIABLE, container_name};
+use daemon_lifecycle::{Limits, Probe, Readiness, UnitSpec};
 use rbee_api::assignment::{Engine, HealthSpec, LimitsSpec, LogSpec, RestartSpec};
-use rbee_api::{Desired, WorkerSpec};
+use rbee_api::container::{ContainerSpec, Ports};
+use rbee_api::{Desired, ReplicaId, WorkerAssignment, WorkerSpec};
 
-use super::*;
-use crate::{Programs, unit_spec, wants_port};
+use crate::{Machine, Placement, Programs, unit_spec, wants_port};
 
 fn worker(container: ContainerSpec) -> WorkerAssignment {
     WorkerAssignment {
