@@ -12,7 +12,7 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     daemons(facts, found);
     for trouble in &facts.monitoring {
         let why = "what happened meanwhile is missing from events and reports";
-        found.push(Finding::warning("monitoring", trouble, why));
+        found.push(Finding::warning("monitoring", trouble, why).so("remove the file once nobody needs it"));
     }
     for service in &facts.services {
         let (name, file) = (&service.name, service.file.display());
@@ -140,6 +140,13 @@ fn daemons(facts: &Facts, found: &mut Vec<Finding>) {
         let finding = Finding::error("daemons", what, "its workers go on, but nobody looks after them");
         found.push(finding.so(format!("rbee-keeper hive status {}", hive.name)));
     }
+    let of_queen = fleet.queen.iter().filter_map(|queen| Some(("queen", queen.history_trouble.as_ref()?)));
+    let of_hives = fleet.hives.iter().filter_map(|hive| Some((hive.name.as_str(), hive.history_trouble.as_ref()?)));
+    for (who, trouble) in of_queen.chain(of_hives) {
+        let why = "what happens meanwhile may be missing from events and reports";
+        let finding = Finding::warning("monitoring", format!("the history of {who}: {trouble}"), why);
+        found.push(finding.so("look at the disk and at the file it names; a new history begins by itself"));
+    }
     for (hive, worker) in fleet.workers() {
         if matches!(worker.phase, Phase::Failed | Phase::Unavailable) {
             let name = format!("{hive}:{}/{}", worker.name, worker.replica);
@@ -252,8 +259,11 @@ mod tests {
             "port": null, "model": null, "incarnation": 3, "restarts": 5, "uptime_s": 0.0, "rss_bytes": 0, "cpu_percent": 0.0,
             "health": null, "reason": "exit code 1" }] }] });
         let mut facts = Facts::sound();
-        facts.fleet = Some(Ok(serde_json::from_value(fleet).unwrap()));
+        let mut fleet: rbee_api::FleetStatus = serde_json::from_value(fleet).unwrap();
+        fleet.hives[0].history_trouble = Some("the disk is full".into());
+        facts.fleet = Some(Ok(fleet));
         let told = diagnose(&facts);
+        assert!(told.iter().any(|finding| finding.what == "the history of local: the disk is full"), "{told:?}");
         let finding = told.iter().find(|finding| finding.area == "daemons").unwrap();
         assert_eq!(finding.what, "the worker local:a/1 is failed: exit code 1");
         assert!(finding.remedy.as_ref().unwrap().contains("worker why local:a/1"));

@@ -21,6 +21,7 @@ use serde::Serialize;
 
 pub(crate) use apply::apply;
 pub(crate) use machine::Machine;
+pub(crate) use past::is_known_long;
 
 /// One change of the configuration.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -8,6 +8,15 @@ use rbee_api::report::Report;
 /// What is known less long is no history.
 const KNOWN_MIN: Duration = Duration::from_secs(3600);
 
+/// Whether any worker is known long enough to judge by.
+pub(crate) fn is_known_long(report: &Report) -> bool {
+    report.daemons.iter().any(|daemon| daemon.name.contains('/') && known(daemon) >= KNOWN_MIN)
+}
+
+fn known(daemon: &DaemonReport) -> Duration {
+    Duration::from_millis(daemon.availability.up_ms)
+}
+
 /// A worker's history.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Past<'r> {
@@ -26,8 +35,7 @@ impl<'r> Past<'r> {
         let (hive, name) = (self.hive, self.name);
         self.report.daemons.iter().filter(move |daemon| {
             let of_worker = daemon.name.split_once('/').is_some_and(|(worker, _)| worker == name);
-            let known = Duration::from_millis(daemon.availability.up_ms);
-            of_worker && daemon.hive.as_deref().is_none_or(|on| on == hive) && known >= KNOWN_MIN
+            of_worker && daemon.hive.as_deref().is_none_or(|on| on == hive) && known(daemon) >= KNOWN_MIN
         })
     }
 

@@ -236,7 +236,9 @@ fn a_machine_that_runs_none_of_its_own_gets_no_proposal() {
     let mut new = daemon("b", 100.0, GIB, 1, &[]);
     new["availability"]["up_ms"] = json!(60_000);
     for daemon in [elsewhere, new] {
+        let is_new = daemon["availability"]["up_ms"] == 60_000;
         let history = super::tests::report(vec![daemon], vec![]);
+        assert_eq!(super::super::is_known_long(&history), !is_new);
         assert_eq!(of(&machine(8), "[worker.b]\nmodel = \"big\"\n", Some(&history)), [""; 0]);
     }
 }
