@@ -147,3 +147,70 @@ fn every_daemon_is_told_in_detail() {
     }
     down(&home);
 }
+
+/// What a command says to this input; nothing where there is no such command.
+#[expect(clippy::disallowed_methods, reason = "a tool of others")]
+fn promtool(words: &[&str], input: &str) -> Option<std::process::Output> {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let mut command = Command::new("promtool");
+    command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(mut tool) = command.spawn() else {
+        eprintln!("SKIPPED: promtool is not here (Debian package `prometheus`)");
+        return None;
+    };
+    tool.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    Some(tool.wait_with_output().unwrap())
+}
+
+fn examples(file: &str) -> String {
+    format!("{}/../examples/monitoring/{file}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// MONI-18
+#[test]
+fn promtool_takes_the_alerts_and_the_metrics_of_every_tier() {
+    let Some(rules) = promtool(&["check", "rules", &examples("alerts.yml")], "") else { return };
+    assert!(rules.status.success(), "{}", String::from_utf8_lossy(&rules.stderr));
+    let home = Home::with_config(&guard(3, 5));
+    let status = up(&home);
+    let token = format!("Bearer {}", home.token());
+    for url in [&status["queen"]["url"], &status["hives"][0]["url"]] {
+        let url = format!("{}/metrics", url.as_str().unwrap());
+        let text = wait::until("samples were taken", WITHIN, || {
+            let mut answer = ureq::get(&url).header("Authorization", &token).call().unwrap();
+            let text = answer.body_mut().read_to_string().unwrap();
+            let has_samples = |line: &str| line.contains("_samples_total ") && !line.ends_with(" 0");
+            text.lines().any(has_samples).then_some(text)
+        });
+        // It reads the older text format, in which a counter's type carries the whole name, and has no units and no end.
+        let older: String = text
+            .lines()
+            .filter(|line| !line.starts_with("# UNIT") && *line != "# EOF")
+            .map(|line| of_older_format(line, &text) + "\n")
+            .collect();
+        let checked = promtool(&["check", "metrics"], &older).unwrap();
+        let said = String::from_utf8_lossy(&checked.stderr).into_owned() + &String::from_utf8_lossy(&checked.stdout);
+        let problems: Vec<&str> = said.lines().filter(|line| !is_of_old(line)).collect();
+        assert_eq!(problems, Vec::<&str>::new(), "of {url}:\n{text}");
+    }
+    down(&home);
+}
+
+/// A counter's family has no `_total` in the newer format.
+fn of_older_format(line: &str, text: &str) -> String {
+    let mut words = line.splitn(4, ' ');
+    match (words.next(), words.next(), words.next(), words.next()) {
+        (Some("#"), Some(kind @ ("HELP" | "TYPE")), Some(name), Some(rest))
+            if text.contains(&format!("# TYPE {name} counter")) =>
+        {
+            format!("# {kind} {name}_total {rest}")
+        }
+        _ => line.to_owned(),
+    }
+}
+
+/// Names that were there before anybody checked them, and stay what dashboards know.
+fn is_of_old(line: &str) -> bool {
+    ["no help text", "time_to_first_byte"].iter().any(|word| line.contains(word)) || line.trim().is_empty()
+}

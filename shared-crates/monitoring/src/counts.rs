@@ -42,7 +42,8 @@ impl Counts {
         registry.register("health_failures", "Health probes that failed", self.health_failures.clone());
     }
 
-    pub(crate) fn see(&self, event: &NewEvent) {
+    /// Counts an event.
+    pub fn see(&self, event: &NewEvent) {
         self.events.get_or_create(&vec![("kind", event.kind.to_string())]).inc();
         let cause = event.cause.as_deref().unwrap_or_default();
         let key = match &event.hive {

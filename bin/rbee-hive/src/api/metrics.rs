@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
-use monitoring::HistoryFigures;
+use monitoring::{Counts, HistoryFigures};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -61,13 +61,17 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Htt
 }
 
 fn render(api: &Api) -> Result<String, std::fmt::Error> {
+    let figures = HistoryFigures { history: api.history.clone(), samples: Arc::clone(&api.samples) };
+    text(&api.hive_status(), api.events.journal().counts(), figures)
+}
+
+fn text(hive: &HiveStatus, counts: &Counts, figures: HistoryFigures) -> Result<String, std::fmt::Error> {
     let mut root = Registry::default();
     process_figures::register(&mut root);
     let registry = root.sub_registry_with_prefix("rbee_hive");
-    api.events.journal().counts().register(registry);
-    let figures = HistoryFigures { history: api.history.clone(), samples: Arc::clone(&api.samples) };
+    counts.register(registry);
     registry.register_collector(Box::new(figures));
-    present(&api.hive_status(), registry);
+    present(hive, registry);
     let mut text = String::new();
     encode(&mut text, &root)?;
     Ok(text)
@@ -116,15 +120,16 @@ fn saturating(number: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use monitoring::{Bounds, History, NewEvent};
+    use rbee_api::{EventKind, Health, ProcessUsage};
+
     use super::*;
     use crate::view::tests::status;
 
-    #[test]
-    fn every_worker_has_its_series() {
-        let mut worker = status(None);
-        worker.phase = Phase::Running;
-        worker.rss_bytes = 7;
-        let hive = HiveStatus {
+    fn hive(worker: WorkerStatus) -> HiveStatus {
+        HiveStatus {
             name: "h".into(),
             phase: Phase::Running,
             pid: None,
@@ -136,9 +141,16 @@ mod tests {
             usage: None,
             history_trouble: None,
             workers: vec![worker],
-        };
+        }
+    }
+
+    #[test]
+    fn every_worker_has_its_series() {
+        let mut worker = status(None);
+        worker.phase = Phase::Running;
+        worker.rss_bytes = 7;
         let mut registry = Registry::with_prefix("rbee_hive");
-        present(&hive, &mut registry);
+        present(&hive(worker), &mut registry);
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         for line in [
@@ -151,5 +163,52 @@ mod tests {
         }
         // What is not known is not said to be 0.
         assert!(!text.contains("worker_open_fds{"), "{text}");
+    }
+
+    /// What the dashboard and the alerts name of this tier, without what Prometheus puts behind it.
+    fn named(prefix: &str) -> BTreeSet<String> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/monitoring/");
+        let files =
+            ["grafana-dashboard.json", "alerts.yml"].map(|file| std::fs::read_to_string(format!("{folder}{file}")));
+        let text = files.map(Result::unwrap).concat();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let names = words.filter(|word| word.starts_with(prefix) || word.starts_with("process_"));
+        names.map(|name| name.trim_end_matches("_total").trim_end_matches("_bucket").to_owned()).collect()
+    }
+
+    /// MONI-18
+    #[test]
+    fn the_dashboard_and_the_alerts_name_what_is_there() {
+        let mut worker = status(None);
+        worker.usage = Some(ProcessUsage {
+            at: jiff::Timestamp::now(),
+            processes: 1,
+            cpu_percent: 1.0,
+            rss_bytes: 1,
+            pss_bytes: Some(1),
+            fds: Some(1),
+            threads: 1,
+            read_bytes: Some(1),
+            written_bytes: Some(1),
+            disk_bytes: 1,
+            gpu_bytes: Some(1),
+        });
+        let healthy = (true, None, 0, 0, None);
+        let (healthy, last_activity, queue_depth, error_count, cache_hit_rate) = healthy;
+        worker.health = Some(Health { healthy, last_activity, queue_depth, error_count, cache_hit_rate });
+        let counts = Counts::default();
+        for kind in [EventKind::HealthFailed, EventKind::Restarting, EventKind::Starting] {
+            counts.see(&NewEvent::now("w/0", kind));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let history = History::open(&dir.path().join("h.sqlite"), &Bounds::default()).history;
+        let text = text(&hive(worker), &counts, HistoryFigures { history, samples: Arc::default() }).unwrap();
+        let there: BTreeSet<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let named = named("rbee_hive_");
+        assert!(named.len() > 15, "{named:?}");
+        for name in &named {
+            assert!(there.contains(name.as_str()), "{name} is not in\n{text}");
+        }
     }
 }

@@ -133,7 +133,9 @@ fn fail(file: &mut File, queue: &Queue, error: &Error) -> String {
         tracing::warn!(trouble, "the history cannot be written now; it waits in memory");
     }
     queue.set_trouble(Some(trouble.clone()));
-    if !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) {
+    // What is open can still be read while it is locked or full.
+    let stays = [ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked, ErrorCode::DiskFull];
+    if !error.sqlite_error_code().is_some_and(|code| stays.contains(&code)) {
         // Opened anew at the next use: the disk, or the file, may be another by then.
         let _ = file.close();
     }
