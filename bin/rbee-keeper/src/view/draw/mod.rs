@@ -87,8 +87,8 @@ fn draw_body(frame: &mut Frame<'_>, area: Rect, state: &State, rows: &[Row], the
         return;
     }
     let detail_lines = if area.height >= 18 { 4 } else { 0 };
-    // Log and events have a title and three lines each at least.
-    let most = area.height.saturating_sub(detail_lines + 8).max(4);
+    // However long the tree is, half is left to log and events.
+    let most = (area.height - detail_lines) / 2;
     let (upper, rest) = split_lines(area, wants.min(most));
     let (middle, rest) = split_lines(rest, detail_lines);
     tree::draw(frame, upper, state, rows, theme);
