@@ -166,6 +166,8 @@ fn it_gets_what_it_is_given() {
     for line in expected.into_iter().chain(["out read-only data", "out read-only root"]) {
         assert!(lines.iter().any(|found| found == line), "{line}: {lines:?}");
     }
+    let limits = worker(&home, "given")["limits"].clone();
+    assert_eq!(limits, json!(["memory_max: container", "cpus: container", "nofile: container", "nproc: container"]));
     let host = &docker.inspect(&docker.only_id())["HostConfig"];
     for (key, expected) in [
         ("Memory", json!(64 << 20)),

@@ -122,6 +122,9 @@ impl WorkerView {
             behind: false,
             limits: unit.map(|unit| unit.limits_in_force.clone()).unwrap_or_default(),
         };
+        if let Some(worker) = told.filter(|_| unit.is_some_and(|unit| unit.pid.is_some())) {
+            status.limits.extend(kept_by_the_engine(worker));
+        }
         let mut blocked = false;
         status.behind = is_live && ahead.is_some();
         match ahead {
@@ -186,6 +189,21 @@ pub(crate) const fn phase_of(phase: daemon_lifecycle::Phase) -> Phase {
         Unit::Failed => Phase::Failed,
         Unit::Unavailable => Phase::Unavailable,
     }
+}
+
+/// Of a worker in a container: the limits that are the container's.
+fn kept_by_the_engine(worker: &WorkerAssignment) -> Vec<String> {
+    if !matches!(worker.spec.engine, Engine::Container(_)) {
+        return Vec::new();
+    }
+    let limits = &worker.spec.limits;
+    let set = [
+        ("memory_max", limits.memory_max_bytes.is_some()),
+        ("cpus", limits.cpus.is_some()),
+        ("nofile", limits.nofile.is_some()),
+        ("nproc", limits.nproc.is_some()),
+    ];
+    set.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| format!("{name}: container")).collect()
 }
 
 /// Why it is not running, and while it starts, what it says it is doing.
