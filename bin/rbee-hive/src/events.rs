@@ -151,6 +151,7 @@ impl Events {
 
     /// What queen does not know yet, where she knows everything up to `known`. That the hive itself runs she says herself.
     pub async fn unknown_to_queen(&self, mut known: u64) -> Vec<Event> {
+        self.journal.begin_after(known);
         loop {
             let mut events = self.journal.copy_after(known, HEARTBEAT_EVENTS_MAX).await;
             let Some(last) = events.last().map(|event| event.id) else { return events };

@@ -214,6 +214,17 @@ impl Journal {
         self.shared.news.notify_one();
     }
 
+    /// Somebody knows ids of this journal up to `known`. Where it never gave them, it is another one since and the clock was
+    /// set back: from now on ids are greater, and it is said that events are missing.
+    pub fn begin_after(&self, known: u64) {
+        let is_new = self.shared.state().ring.begin_after(known);
+        if is_new {
+            let gap =
+                NewEvent::now(self.shared.tier, EventKind::Gap).with_detail(serde_json::json!({ "up_to": known }));
+            self.record(gap.with_cause("events are missing: the journal that had them is gone"));
+        }
+    }
+
     /// How far a hive's own journal is known here for good; 0: not at all.
     #[must_use]
     pub fn known_of(&self, hive: &str) -> u64 {
@@ -256,6 +267,9 @@ impl Journal {
 
     /// Goes on after [`Journal::close`]: from what is in the file by now, where somebody else may have written meanwhile.
     pub async fn reopen(&self) {
+        if *self.shared.is_open.borrow() {
+            return;
+        }
         let known = self.shared.history.read(events::known).await.unwrap_or_default();
         {
             let mut state = self.shared.state();

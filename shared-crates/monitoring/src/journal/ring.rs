@@ -52,6 +52,13 @@ impl Ring {
         self.last
     }
 
+    /// Gives only ids after this one from now on; whether that is news.
+    pub(super) fn begin_after(&mut self, id: u64) -> bool {
+        let is_new = id > self.last;
+        self.last = self.last.max(id.min(ID_MAX));
+        is_new
+    }
+
     pub(super) const fn waiting_max(&self) -> usize {
         self.waiting_max
     }

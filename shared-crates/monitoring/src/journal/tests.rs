@@ -244,6 +244,47 @@ async fn what_a_hive_sends_again_is_taken_once_also_by_the_next_queen() {
     assert_eq!(events.iter().filter_map(|event| event.hive.as_deref()).collect::<String>(), "aaaaab");
 }
 
+/// EVNT-32
+#[tokio::test]
+async fn a_journal_left_to_another_goes_on_from_what_that_wrote() {
+    let scene = Scene::new();
+    let first = scene.open().await;
+    record(&first, 1, 2).await;
+    let mut follower = first.follow(EventQuery::default(), None).await.unwrap();
+    first.reopen().await;
+    record(&first, 3, 3).await;
+    first.close().await;
+    assert_eq!(follower.next().await.unwrap().incarnation, Some(3));
+    assert!(follower.next().await.is_none(), "it has heard all, and asks the other");
+    first.record(ready(99));
+    let other = scene.open().await;
+    record(&other, 4, 5).await;
+    other.close().await;
+    first.reopen().await;
+    record(&first, 6, 6).await;
+    assert_eq!(all(&first).await, [1, 2, 3, 4, 5, 6]);
+}
+
+/// EVNT-33
+#[tokio::test]
+async fn a_journal_that_is_gone_gives_no_id_again_that_its_reader_knows() {
+    let (hive, queen) = (Scene::new(), Scene::new());
+    let (source, copy) = (hive.open().await, queen.open().await);
+    let ahead = u64::try_from(Timestamp::now().as_microsecond()).unwrap() + 3_600_000_000;
+    let known = Event { id: ahead, ..source.copy_after(0, 1).await.pop().unwrap_or_else(|| ready(1).with_id(ahead)) };
+    copy.take_in("a", vec![known]);
+    copy.settled().await;
+    // The hive's file went, and its clock was set back by an hour.
+    for _ in 0..2 {
+        source.begin_after(copy.known_of("a"));
+    }
+    record(&source, 2, 3).await;
+    copy.take_in("a", source.copy_after(copy.known_of("a"), 100).await);
+    copy.settled().await;
+    let kinds: Vec<_> = after(&copy, 0).await.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventKind::Running, EventKind::Gap, EventKind::Running, EventKind::Running]);
+}
+
 /// EVNT-40
 #[tokio::test]
 async fn who_listens_hears_each_of_our_own_once_and_none_of_others() {
