@@ -210,6 +210,7 @@ mod tests {
 
     /// MONI-08: what a child has used counts for its parent when the child is gone.
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test needs a process to look at")]
     fn the_work_of_children_that_ended_is_not_lost() {
         let script =
             "echo up; read line; sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done'; echo done; read line";

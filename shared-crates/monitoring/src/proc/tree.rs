@@ -108,6 +108,7 @@ mod tests {
 
     /// MONI-08
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test needs a process to look at")]
     fn what_a_process_started_belongs_to_it_and_not_to_us() {
         let script = "sleep 1000 & sleep 1000 & echo up; wait";
         let mut child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();

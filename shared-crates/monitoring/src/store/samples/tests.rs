@@ -105,8 +105,8 @@ async fn a_quarter_of_a_year_stays_below_its_size() {
             running: true,
             healthy: Some(true),
             cpu_percent: ((round * 7 + n * 13) % 400) as f64 / 3.0,
-            rss_bytes: (3 << 30) + ((round * 7919 + n) % 4096 << 12),
-            pss_bytes: Some((2 << 30) + ((round * 104_729 + n) % 4096 << 12)),
+            rss_bytes: (3 << 30) + (((round * 7919 + n) % 4096) << 12),
+            pss_bytes: Some((2 << 30) + (((round * 104_729 + n) % 4096) << 12)),
             fds: Some(200 + n),
             threads: 40,
             read_bytes: Some(round << 20),
@@ -117,7 +117,7 @@ async fn a_quarter_of_a_year_stays_below_its_size() {
             gpu_bytes: None,
         });
         history.add_samples(at(ms), samples.collect());
-        if round % 200 == 0 {
+        if round.is_multiple_of(200) {
             history.flush().await.unwrap();
             largest = largest.max(bytes_on_disk(dir.path()));
         }
