@@ -26,7 +26,7 @@ fn lines(home: &Home, file: &str) -> Vec<String> {
 #[test]
 fn hooks_get_the_event_and_one_that_hangs_is_ended_while_the_worker_is_long_up_again() {
     let home = Home::with_config(
-        "[hooks]\ntimeout = \"2s\"\n[on]\nrestarting = \"echo $RBEE_EVENT_DAEMON >>$RBEE_HOME/all\"\n\
+        "[hooks]\ntimeout = \"5s\"\n[on]\nrestarting = \"echo $RBEE_EVENT_DAEMON >>$RBEE_HOME/all\"\n\
          [worker.sleeper]\ncommand = [\"sleep\", \"1000\"]\nready = \"started\"\nrestart = { backoff_min = \"10ms\" }\n\
          on = { restarting = [\"cat >>$RBEE_HOME/one\", \"setsid sleep 1002 & sleep 1001\"] }\n\
          [worker.other]\ncommand = [\"sleep\", \"1003\"]\nready = \"started\"\nrestart = { backoff_min = \"10ms\" }\n",
@@ -39,7 +39,7 @@ fn hooks_get_the_event_and_one_that_hangs_is_ended_while_the_worker_is_long_up_a
     assert_eq!(events(&home, "hook-failed"), Vec::<Value>::new(), "the hook still hangs, and supervision went on");
     let failed = wait::until("the hook's end", SOON, || events(&home, "hook-failed").into_iter().next());
     assert_eq!(failed["daemon"], "sleeper/0");
-    assert!(failed["cause"].as_str().unwrap().contains("was not done within 2 s, and was killed"), "{failed}");
+    assert!(failed["cause"].as_str().unwrap().contains("was not done within 5 s, and was killed"), "{failed}");
     let left: Vec<_> =
         home.processes().into_iter().filter(|p| p.command.contains("sleep 100")).map(|p| p.command).collect();
     assert!(!left.iter().any(|command| command.ends_with("1001") || command.ends_with("1002")), "{left:?}");

@@ -22,7 +22,7 @@ fn home() -> (Home, [u16; 4]) {
     let ours = ports.map(|port| format!("127.0.0.1:{port}"));
     let mut changes: Vec<(&str, &str)> =
         listen.iter().map(String::as_str).zip(ours.iter().map(String::as_str)).collect();
-    changes.extend([("interval = \"30s\"", "interval = \"200ms\""), ("timeout = \"5s\"", "timeout = \"1s\"")]);
+    changes.extend([("interval = \"30s\"", "interval = \"200ms\""), ("timeout = \"5s\"", "timeout = \"2s\"")]);
     (example::home_of("jmake", &changes), ports)
 }
 

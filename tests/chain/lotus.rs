@@ -17,7 +17,7 @@ use crate::{down, pid, up};
 
 /// What a test has no time for.
 const QUICK: [(&str, &str); 2] =
-    [("interval = \"30s\"", "interval = \"200ms\""), ("timeout = \"5s\"", "timeout = \"1s\"")];
+    [("interval = \"30s\"", "interval = \"200ms\""), ("timeout = \"5s\"", "timeout = \"2s\"")];
 
 fn home() -> Home {
     example::home_of("lotus", &QUICK)
@@ -29,8 +29,12 @@ fn repo(home: &Home, file: &str) -> PathBuf {
 
 /// A call of Lotus's API, over its unix socket.
 fn call(home: &Home, method: &str) -> io::Result<Value> {
+    call_within(home, method, Duration::from_secs(5))
+}
+
+fn call_within(home: &Home, method: &str, patience: Duration) -> io::Result<Value> {
     let mut connection = UnixStream::connect(repo(home, "api.sock"))?;
-    connection.set_read_timeout(Some(Duration::from_secs(2)))?;
+    connection.set_read_timeout(Some(patience))?;
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": method}).to_string();
     write!(connection, "POST /rpc/v0 HTTP/1.0\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
     let mut answer = String::new();
@@ -169,11 +173,11 @@ fn a_call_that_fails_is_answered_after_the_daemon_was_started_again() {
     // It hangs: the socket takes connections, and nobody answers.
     let hangs = until_anew(&home, "lotus", incarnation(&lotus));
     assert!(processes::send(pid(&hangs), Signal::STOP));
-    assert!(call(&home, "Filecoin.ChainHead").is_err());
+    assert!(call_within(&home, "Filecoin.ChainHead", Duration::from_millis(200)).is_err());
     let after = until_anew(&home, "lotus", incarnation(&hangs));
     assert_eq!(call_recovering(&home, "Filecoin.ChainHead")["result"]["Pid"], after["pid"]);
     let (why, _) = home.json(&["worker", "why", "lotus"]);
-    assert!(why["workers"][0]["falls"].to_string().contains("no answer within 1 s"), "{why}");
+    assert!(why["workers"][0]["falls"].to_string().contains("no answer within 2 s"), "{why}");
     // The same for our own: queen has crashed, a call of keeper's finds it out, starts her and asks again.
     processes::crash(pid(&home.status()["queen"]));
     let asked = home.keeper(&["worker", "list"]).assert().success();
