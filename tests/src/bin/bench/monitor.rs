@@ -44,7 +44,10 @@ struct Hive {
 }
 
 impl Hive {
-    #[expect(clippy::disallowed_methods, reason = "a hive that no queen starts")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a hive that no queen starts, and that is waited for by its figures alone"
+    )]
     fn run(home: Home, n: u32, monitor: &str) -> Result<Self> {
         let port = home.hive_port;
         // Each has a child, as many daemons do.
@@ -86,6 +89,7 @@ impl Hive {
     }
 
     /// Processor time and rounds of samples within so long.
+    #[expect(clippy::disallowed_methods, reason = "a look takes its time; it waits for nothing")]
     fn look(&self, length: Duration) -> Result<(Effort, f64)> {
         let pid = [self.process.id()];
         let samples = self.figure("rbee_hive_samples_total")?;
@@ -163,7 +167,7 @@ fn fill_a_day(home: &Home, n: u32) -> Result<()> {
                 running: true,
                 healthy: Some(true),
                 cpu_percent: ((round * 7 + n * 13) % 400) as f64 / 3.0,
-                rss_bytes: (3 << 30) + ((round * 7919 + n) % 4096 << 12),
+                rss_bytes: (3 << 30) + (((round * 7919 + n) % 4096) << 12),
                 threads: 40,
                 ..Seen::none(Arc::clone(name))
             };
