@@ -99,7 +99,7 @@ pub(crate) enum Command {
         rbee-keeper events -f --json | jq -r '.daemon'"
     )]
     Events(EventsArgs),
-    /// Tell how the last hour, day or week went: availability, restarts and why, CPU, memory, requests
+    /// Tell how the last hour, day or week went: availability, falls, usage, requests
     #[command(
         after_help = "Queen asks every hive; one that does not answer is named. What nobody saw is said to be unknown.\n\nExamples:\n  \
         rbee-keeper report\n  rbee-keeper report --period week --format html --output week.html\n  \
@@ -370,6 +370,7 @@ mod tests {
           down         Stop everything, workers first; return when nothing is left
           status       Show the tree queen → hives → workers
           events       Show what has happened: starts, falls and their causes, drains, leases; with -f go on
+          report       Tell how the last hour, day or week went: availability, falls, usage, requests
           queen        This machine's orchestrator
           hive         Pool managers, one a machine
           worker       Workers: what serves models, and any other command in the configuration
@@ -378,6 +379,8 @@ mod tests {
           config       The configuration file
           optimize     Propose a configuration that suits this machine and what it has seen
           doctor       Tell what is wrong here and what to do about it; exit code 1 if anything is
+          service      Queen and hive as services: started by the system, now and at boot
+          monitor      A guard for queen, where no service manager is one; and how every daemon is
           completions  Print a completion script for a shell
           help         Print this message or the help of the given subcommand(s)
 
