@@ -45,6 +45,11 @@ fn a_sound_home_has_no_findings_before_in_and_after_its_life() {
     }
     down(&home);
     assert_eq!(findings(&home), [""; 0]);
+    // Of a file that makes no sense that alone is told.
+    let sound = fs::read_to_string(home.path().join("rbee.toml")).unwrap();
+    fs::write(home.path().join("rbee.toml"), format!("profil = \"x\"\n{sound}")).unwrap();
+    only(&home, "config: unknown key `profil`");
+    fs::write(home.path().join("rbee.toml"), sound).unwrap();
     let _taken = std::net::TcpListener::bind(("127.0.0.1", home.queen_port)).unwrap();
     only(&home, &format!("ports: port {} (`queen.listen`) is taken by ", home.queen_port));
 }

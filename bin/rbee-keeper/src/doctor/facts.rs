@@ -45,7 +45,7 @@ pub(crate) struct Facts {
 pub(crate) struct ConfigFacts {
     /// The file; absent: the built-in configuration holds.
     pub(crate) file: Option<PathBuf>,
-    /// What holds; the built-in one where the file cannot be used.
+    /// What holds; one that starts nothing where the file cannot be used.
     pub(crate) config: Config,
     /// What is wrong in the file.
     pub(crate) problems: Vec<Problem>,

@@ -9,7 +9,7 @@ mod services;
 use std::time::{Duration, SystemTime};
 
 use daemon_lifecycle::inspect::Condition;
-use rbee_runtime::config::{Config, ConfigError};
+use rbee_runtime::config::{Config, ConfigError, Role};
 
 use super::facts::{ConfigFacts, Facts, PortFact, PortState, RunFact, Tier, WorkerPorts};
 use crate::context::Context;
@@ -66,7 +66,8 @@ fn config_facts(context: &Context) -> ConfigFacts {
     let there = settings.config_file.exists().then(|| settings.config_file.clone());
     let mut facts = ConfigFacts {
         file: there,
-        config: Config::built_in().unwrap_or_default(),
+        // Of a file that cannot be used nothing is to be concluded: as if nothing started here.
+        config: Config { role: Role::Leecher, ..Config::default() },
         problems: Vec::new(),
         unreadable: None,
         missing: Vec::new(),
