@@ -1,7 +1,6 @@
 //! Queen and hive as services of a real systemd: a machine of its own is booted, keeper installs the units in it, and then things go
 //! wrong. Where no such machine can be had, it says why and is skipped.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-#![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 mod machine;
 mod rootfs;
