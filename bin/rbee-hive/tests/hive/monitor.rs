@@ -106,8 +106,13 @@ async fn who_wants_no_samples_gets_none() {
     let home = Home::new("");
     home.configure_hive("ports = \"0\"\n[monitor]\nenabled = false\ninterval = \"100ms\"", PAIR);
     let hive = home.start().await;
-    let worker = hive.in_phase("pair", 0, Phase::Running).await;
-    assert!(worker.usage.is_none() && worker.rss_bytes > 0, "{worker:?}");
+    // It is looked at when somebody asks; in the moment in which it becomes its program it has no memory.
+    let worker = eventually(|| async {
+        let worker = hive.worker("pair", 0).await.ok_or("not there".to_owned())?;
+        if worker.rss_bytes > 0 { Ok(worker) } else { Err(format!("{worker:?}")) }
+    })
+    .await;
+    assert_eq!((worker.phase, worker.usage), (Phase::Running, None));
     assert_eq!(hive.client.status().await.unwrap().hives[0].usage, None);
     hive.stop().await;
 }
