@@ -76,7 +76,7 @@ async fn stop(context: &Context, manager: DaemonManager, url: &str, now: bool) -
 }
 
 /// Stops what a dead supervisor left in its run folder, and removes its files. Whether anything was on record.
-pub(super) async fn sweep(config: SupervisorConfig, now: bool) -> Result<bool, Failure> {
+pub(crate) async fn sweep(config: SupervisorConfig, now: bool) -> Result<bool, Failure> {
     let any = std::fs::read_dir(&config.run_dir).is_ok_and(|mut entries| entries.next().is_some());
     if !any {
         return Ok(false);

@@ -4,10 +4,12 @@
 //!   plan ─▶ files ─▶ daemon-reload ─▶ enable ─▶ (what runs otherwise leaves its workers) ─▶ start ─▶ looked at: active
 //! ```
 
+mod after_end;
+
 use std::path::Path;
 use std::time::Duration;
 
-use daemon_lifecycle::{DaemonManager, SupervisorConfig, end_rest_of_unit};
+use daemon_lifecycle::DaemonManager;
 use nix::unistd::geteuid;
 use rbee_api::ShutdownRequest;
 use rbee_runtime::config::Config;
@@ -25,8 +27,6 @@ use crate::ui::{Align, Cell, Table, Tone};
 
 /// How long systemd may take for what it does by itself.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// What a queen before this one gets, who still writes answers when all shall end.
-const REST_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(context: &Context, command: ServiceCommand) -> Result<Exit, Failure> {
     match command {
@@ -34,7 +34,7 @@ pub(super) async fn run(context: &Context, command: ServiceCommand) -> Result<Ex
         ServiceCommand::Uninstall { which } => uninstall(context, &which).await,
         ServiceCommand::Status { which } => status(context, &which).await,
         ServiceCommand::Show { which, how } => show(context, &which, &how).await,
-        ServiceCommand::AfterEnd { unit } => after_end(context, &unit).await,
+        ServiceCommand::AfterEnd { unit } => after_end::run(context, &unit).await,
     }
 }
 
@@ -372,39 +372,4 @@ fn table(units: &[UnitState]) -> Table {
         ]);
     }
     table
-}
-
-/// A stop that somebody asked for leaves nothing, also where the daemon did not get to its end in time. After a crash nobody asks for
-/// a stop: then what it left goes on, and the next one adopts it.
-async fn after_end(context: &Context, unit: &str) -> Result<Exit, Failure> {
-    let services = Services::read(&context.dirs.services_file()).unwrap_or_default();
-    let is_queen = services.queen.as_deref() == Some(unit);
-    let is_ours = is_queen || services.hive.as_deref() == Some(unit);
-    if !is_ours || !Systemd::of(services.scope).is_stopping(unit).await {
-        return Ok(Exit::DONE);
-    }
-    let dirs = &context.dirs;
-    let mut swept = false;
-    if is_queen && services.hive.is_none() {
-        swept |= sweep(hive_lifecycle::supervisor_config(dirs), true).await?;
-    }
-    if !is_queen || services.hive.is_none() {
-        swept |= sweep(SupervisorConfig::new(dirs.workers_run_dir(), dirs.workers_log_dir()), true).await?;
-    }
-    let of_unit = unit.to_owned();
-    let rest = context.blocking(move || {
-        end_rest_of_unit(&of_unit, REST_PATIENCE)
-            .map_err(|error| Failure::new("not_stopped", format!("cannot end what {of_unit} left")).because(&error))
-    });
-    swept |= rest.await? > 0;
-    let config = context.config().map(|loaded| loaded.config).unwrap_or_default();
-    let manager = if is_queen { context.queen(&config) } else { context.hive(&config) };
-    context.blocking(move || manager.cleanup_stale()).await?;
-    context.ui.answer(&json!({ "changed": swept }), |ui| {
-        if swept {
-            ui.note(&format!("{unit} did not end in order: what it left is ended"));
-        }
-        String::new()
-    });
-    Ok(Exit::DONE)
 }
