@@ -14,6 +14,7 @@
 //! | `GET /api/v1/hives/{name}/upgrade?generation=` (hive that stands alone) | | [`HiveUpgradeReply`], once it is known |
 //! | `GET /api/v1/events?since=&kind=&daemon=&limit=&follow=` | | [`crate::EventsReply`], or a stream of [`crate::Event`] |
 //! | `GET /api/v1/usage?since=` (queen) | | [`crate::usage::UsageReply`] |
+//! | `GET /api/v1/reports?period=hour\|day\|week` | | [`crate::report::Report`] |
 //! | `POST /api/v1/shutdown` | [`ShutdownRequest`] | 202; the process ends when all is stopped |
 //! | `POST /api/v1/hives/{name}/heartbeat` (queen) | [`crate::Heartbeat`] | [`crate::HeartbeatReply`] |
 //! | `GET /api/v1/hives/{name}/assignment?fleet=&generation=&wait_ms=` (queen) | | [`crate::Assignment`], or 204 |
