@@ -72,13 +72,13 @@ fn get(port: u16, path: &str) -> String {
     answer
 }
 
-/// CONT-04, CONT-09, CONT-10, CONT-13
+/// CONT-04, CONT-09, CONT-10, CONT-12, CONT-13
 #[test]
 fn it_outlives_its_hive_and_ends_with_its_shim() {
     let Some(docker) = Docker::begin() else { return };
     // Numbered lines on both streams, so that a lost one is seen.
     let script = "i=0; while :; do echo out $i; echo err $i >&2; i=$((i+1)); sleep 0.02; done";
-    let home = home(&docker, &worker_of("w", script, ""));
+    let home = home(&docker, &(worker_of("w", script, "") + "[monitor]\ninterval = \"1s\"\n"));
     home.keeper(&["up"]).assert().success();
     let first = worker(&home, "w");
     let id = docker.only_id();
@@ -86,6 +86,9 @@ fn it_outlives_its_hive_and_ends_with_its_shim() {
     assert_eq!(labels["rbee.unit"], "w.0");
     assert!(labels["rbee.owner"].as_str().unwrap().starts_with(home.path().to_str().unwrap()), "{labels}");
     until_logged(&home, "w", "out out 20");
+
+    // What it uses is its container's: the shell and its sleep, besides the shim.
+    until(&home, "w", |worker| worker["usage"]["processes"].as_u64() >= Some(3));
 
     // The hive dies: shim and container go on, and the next one takes them over.
     processes::crash(pid(&home.status()["hives"][0]));
