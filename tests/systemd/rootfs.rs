@@ -44,7 +44,13 @@ pub(crate) fn find() -> Result<PathBuf, String> {
 /// Where cgroups for it can be made: each hierarchy that systemd would use.
 pub(crate) fn cgroups() -> Vec<PathBuf> {
     let all = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(PathBuf::from);
-    all.into_iter().filter(|path| path.join("cgroup.procs").exists()).collect()
+    all.into_iter().filter(|path| path.join("cgroup.procs").exists() && can_be_made_in(path)).collect()
+}
+
+/// A container's own are often there to be read alone.
+fn can_be_made_in(path: &Path) -> bool {
+    let probe = path.join(format!("rbee-probe-{}", std::process::id()));
+    fs::create_dir(&probe).is_ok() && fs::remove_dir(&probe).is_ok()
 }
 
 /// Our binaries run where the C library is as old as ours.
