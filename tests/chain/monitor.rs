@@ -208,3 +208,19 @@ fn of_older_format(line: &str, text: &str) -> String {
         _ => line.to_owned(),
     }
 }
+
+/// MONI-07
+#[test]
+fn a_history_in_trouble_is_told_by_status() {
+    let home = Home::with_config(&guard(3, 5));
+    std::fs::create_dir_all(home.path().join("state/monitor/queen.sqlite")).unwrap();
+    up(&home);
+    let told = wait::until("the trouble", WITHIN, || {
+        let output = home.keeper(&["status"]).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        told.contains("cannot keep what it sees").then_some(told)
+    });
+    assert!(told.contains("queen cannot keep") && told.contains("queen.sqlite"), "{told}");
+    assert!(home.status()["queen"]["history_trouble"].is_string());
+    down(&home);
+}

@@ -56,6 +56,11 @@ pub(super) fn print(context: &Context, known: &Known) {
     for note in &known.notes {
         context.ui.note(note);
     }
+    let queen = known.fleet.queen.iter().map(|queen| ("queen", &queen.history_trouble));
+    let hives = known.fleet.hives.iter().map(|hive| (hive.name.as_str(), &hive.history_trouble));
+    for (name, trouble) in queen.chain(hives).filter_map(|(name, trouble)| Some((name, trouble.as_ref()?))) {
+        context.ui.warn(&format!("{name} cannot keep what it sees: {trouble}"));
+    }
     if known.exit == Exit::NOT_RUNNING && !context.ui.is_json() {
         context.ui.hint("`rbee-keeper up` starts it");
     }
