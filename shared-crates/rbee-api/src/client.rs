@@ -13,7 +13,11 @@ use crate::control::{
     ShutdownRequest, UpgradeReply, UpgradeRequest, Verb, VerbReply, VerbRequest, WhyReply,
 };
 use crate::error::{ErrorBody, ErrorDetail};
+use crate::report::{Period, Report, ReportQuery};
 use crate::{Assignment, FleetStatus, Heartbeat, HeartbeatReply, WorkerRef};
+
+/// A report is made of a week's records of every hive.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -149,6 +153,15 @@ impl ControlClient {
     pub async fn worker_why(&self, target: &WorkerRef) -> Result<WhyReply, ClientError> {
         let builder = self.get(&format!("/api/v1/workers/{}/why", target.name)).query(&selector(target));
         self.json(builder.timeout(Duration::from_secs(10))).await
+    }
+
+    /// How the period that ends now went.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn report(&self, period: Period) -> Result<Report, ClientError> {
+        let query = ReportQuery { period: Some(period.to_string()) };
+        self.json(self.get("/api/v1/reports").query(&query).timeout(REPORT_TIMEOUT)).await
     }
 
     /// Has queen, or a hive that stands alone, read its configuration anew.
