@@ -1,7 +1,6 @@
 //! The one module that prints: results on stdout, everything else on stderr.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "all of keeper's output goes through here")]
-
+use std::fmt;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::time::Duration;
 
@@ -77,6 +76,11 @@ impl Tone {
     pub(crate) fn paint(self, text: &str, color: bool) -> String {
         if color && self != Self::Plain { format!("{}{text}\x1b[0m", self.code()) } else { text.to_owned() }
     }
+}
+
+/// A line on stderr. A reader that went away is no reason to end, and none to panic.
+fn tell(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 impl Ui {
@@ -172,21 +176,21 @@ impl Ui {
     /// What was done, for people, on stderr.
     pub(crate) fn done(&self, text: &str) {
         if !self.quiet && !self.json {
-            eprintln!("{} {text}", Tone::Good.paint("✓", self.color_err));
+            tell(format_args!("{} {text}", Tone::Good.paint("✓", self.color_err)));
         }
     }
 
     /// Something worth knowing that is no error.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            eprintln!("{} {text}", Tone::Bold.paint("note:", self.color_err));
+            tell(format_args!("{} {text}", Tone::Bold.paint("note:", self.color_err)));
         }
     }
 
     /// Advice.
     pub(crate) fn hint(&self, text: &str) {
         if !self.quiet {
-            eprintln!("{} {text}", Tone::Bold.paint("hint:", self.color_err));
+            tell(format_args!("{} {text}", Tone::Bold.paint("hint:", self.color_err)));
         }
     }
 
@@ -198,7 +202,7 @@ impl Ui {
     /// What stands above several questions or findings, on stderr.
     pub(crate) fn heading(&self, text: &str) {
         if !self.quiet && !self.json {
-            eprintln!("{}", Tone::Dim.paint(text, self.color_err));
+            tell(format_args!("{}", Tone::Dim.paint(text, self.color_err)));
         }
     }
 
@@ -209,16 +213,16 @@ impl Ui {
     pub(crate) fn ask(&self, text: &str, choices: &[(&str, &str)], default: &str) -> io::Result<Option<String>> {
         let width = choices.iter().map(|(word, _)| word.chars().count()).max().unwrap_or(0);
         let mark = Tone::Good.paint("?", self.color_err);
-        eprintln!("\n{mark} {}", Tone::Bold.paint(text, self.color_err));
+        tell(format_args!("\n{mark} {}", Tone::Bold.paint(text, self.color_err)));
         for (word, meaning) in choices {
-            eprintln!("    {word:<width$}  {}", Tone::Dim.paint(meaning, self.color_err));
+            tell(format_args!("    {word:<width$}  {}", Tone::Dim.paint(meaning, self.color_err)));
         }
-        eprint!("  [{default}] ");
+        write!(io::stderr(), "  [{default}] ")?;
         io::stderr().flush()?;
         let mut line = String::new();
         let read = io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut line)?;
         if read == 0 {
-            eprintln!();
+            tell(format_args!(""));
         }
         Ok((read > 0).then(|| line.trim().to_owned()))
     }
@@ -226,14 +230,14 @@ impl Ui {
     /// Something that may go wrong.
     pub(crate) fn warn(&self, text: &str) {
         if !self.muted {
-            eprintln!("{} {text}", Tone::Warn.paint("warning:", self.color_err));
+            tell(format_args!("{} {text}", Tone::Warn.paint("warning:", self.color_err)));
         }
     }
 
     /// A detail for those who asked with `-v`.
     pub(crate) fn detail(&self, text: &str) {
         if self.verbose {
-            eprintln!("{}", Tone::Dim.paint(text, self.color_err));
+            tell(format_args!("{}", Tone::Dim.paint(text, self.color_err)));
         }
     }
 
@@ -246,34 +250,34 @@ impl Ui {
         let head = Tone::Bad.paint("error:", self.color_err);
         // Usage of a verb without arguments is the help itself.
         if failure.exit == Exit::USAGE && failure.hint.is_none() {
-            eprintln!("{}", failure.message);
+            tell(format_args!("{}", failure.message));
             return failure.exit;
         }
         let mut lines = failure.message.lines();
-        eprintln!("{head} {}", lines.next().unwrap_or_default());
+        tell(format_args!("{head} {}", lines.next().unwrap_or_default()));
         for line in lines {
             // Several problems are several errors; anything else only goes on.
             if failure.problems.is_empty() {
-                eprintln!("{}", Tone::Dim.paint(line, self.color_err));
+                tell(format_args!("{}", Tone::Dim.paint(line, self.color_err)));
             } else {
-                eprintln!("{head} {line}");
+                tell(format_args!("{head} {line}"));
             }
         }
         if !failure.last_log_lines.is_empty() {
-            eprintln!("its last log lines:");
+            tell(format_args!("its last log lines:"));
             for line in &failure.last_log_lines {
-                eprintln!("  {}", Tone::Dim.paint(line, self.color_err));
+                tell(format_args!("  {}", Tone::Dim.paint(line, self.color_err)));
             }
         }
         if let Some(hint) = &failure.hint {
-            eprintln!("{} {hint}", Tone::Bold.paint("hint:", self.color_err));
+            tell(format_args!("{} {hint}", Tone::Bold.paint("hint:", self.color_err)));
         }
         failure.exit
     }
 
     /// clap's help or version text.
     pub(crate) fn help(&self, error: &clap::Error) {
-        print!("{}", error.render());
+        self.line(error.render().to_string().trim_end_matches('\n'));
     }
 
     /// A spinner on stderr that shows itself when the work takes longer than two seconds.

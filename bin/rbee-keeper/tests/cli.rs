@@ -65,6 +65,23 @@ fn a_verb_without_its_object_prints_its_help() {
     keeper(home.path()).arg("--version").assert().success().stdout(predicate::str::starts_with("rbee-keeper 0."));
 }
 
+/// KEEP-21
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let home = home();
+    for (args, code) in [(&["--help"][..], 0), (&["config", "show"], 0), (&["config", "init"], 0), (&["statsu"], 64)] {
+        let [out, err] = [(); 2].map(|()| {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            writer
+        });
+        let program = keeper(home.path()).get_program().to_owned();
+        let mut command = std::process::Command::new(program);
+        command.env_clear().env("RBEE_HOME", home.path()).args(args).stdout(out).stderr(err);
+        assert_eq!(command.status().unwrap().code(), Some(code), "{args:?}");
+    }
+}
+
 #[test]
 fn usage_errors_are_json_with_json() {
     let home = home();
