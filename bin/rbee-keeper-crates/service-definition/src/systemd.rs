@@ -123,6 +123,9 @@ fn life(definition: &Definition) -> Lines {
     if knows_steps {
         // A cgroup that hands out controllers may hold no process, also when the daemon is started again.
         life.push(("DelegateSubgroup", "rbee-supervisor".to_owned()));
+    } else {
+        // Then none is handed out: limits hold for each process instead, and a crash is followed by a start.
+        life.push(("Environment", "\"RBEE_CGROUP_CONTROLLERS=no\"".to_owned()));
     }
     life
 }
@@ -280,7 +283,7 @@ mod tests {
         "#);
     }
 
-    /// SERV-06
+    /// SERV-06, SERV-21
     #[test]
     fn a_hive_of_a_user_is_not_and_an_older_systemd_gets_what_it_knows() {
         let hive = Definition { systemd_version: Some(252), ..definition(Tier::Hive, Scope::User) };
@@ -310,6 +313,7 @@ mod tests {
         WatchdogSec=30s
         FileDescriptorStoreMax=1
         Delegate=yes
+        Environment="RBEE_CGROUP_CONTROLLERS=no"
         LimitNOFILE=65536
         TasksMax=infinity
         OOMPolicy=continue

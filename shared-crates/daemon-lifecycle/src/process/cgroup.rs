@@ -27,6 +27,10 @@ const SUPERVISOR: &str = "rbee-supervisor";
 /// The kernel's unit of processor time, in microseconds.
 const CPU_PERIOD_US: u64 = 100_000;
 
+/// Set to `no`: no controller is handed out to runs, which only systemd before 254 needs. A cgroup that hands one out may hold no
+/// process, so that systemd could not start our supervisor again in it.
+const CONTROLLERS_VARIABLE: &str = "RBEE_CGROUP_CONTROLLERS";
+
 /// Whether cgroups can be made and killed here; known after the first.
 static USABLE: OnceLock<bool> = OnceLock::new();
 
@@ -39,6 +43,8 @@ pub(super) struct Hierarchy {
     root: PathBuf,
     /// The cgroup that holds those of our runs.
     base: PathBuf,
+    /// Whether controllers may be handed out to them.
+    hands_out: bool,
 }
 
 /// The cgroup of one run.
@@ -254,7 +260,8 @@ impl Hierarchy {
 
     fn find() -> Option<Self> {
         let (root, mount) = mounted_in(&fs::read_to_string("/proc/self/mountinfo").ok()?)?;
-        let mut found = Self { mount, root, base: PathBuf::new() };
+        let hands_out = std::env::var_os(CONTROLLERS_VARIABLE).is_none_or(|word| word != "no");
+        let mut found = Self { mount, root, base: PathBuf::new(), hands_out };
         let own = found.place_of(&own_path(&fs::read_to_string("/proc/self/cgroup").ok()?)?)?;
         found.base = outside_of_ours(&own);
         Some(found)
@@ -272,7 +279,7 @@ impl Hierarchy {
         if has(&names("cgroup.subtree_control")) {
             return true;
         }
-        if !has(&names("cgroup.controllers")) {
+        if !self.hands_out || !has(&names("cgroup.controllers")) {
             return false;
         }
         let switch_on = || fs::write(self.base.join("cgroup.subtree_control"), format!("+{controller}"));
@@ -294,7 +301,7 @@ impl Hierarchy {
             let switch = self.base.join("cgroup.subtree_control");
             rustix::fs::access(&switch, rustix::fs::Access::WRITE_OK).is_ok()
         };
-        has("cgroup.subtree_control") || (has("cgroup.controllers") && may_write())
+        has("cgroup.subtree_control") || (self.hands_out && has("cgroup.controllers") && may_write())
     }
 
     fn move_ourselves_down(&self) -> io::Result<()> {
@@ -390,12 +397,13 @@ mod tests {
         assert!(!cgroup.path().exists());
     }
 
-    /// A cgroup that holds a process hands out no controller: then the process moves down. With hugetlb, which is nobody's.
+    /// SERV-21. A cgroup that holds a process hands out no controller: then the process moves down. With hugetlb, which is nobody's.
     #[test]
     fn a_controller_is_handed_out_also_where_we_stand_in_the_way() {
         let Some(found) = Hierarchy::found() else { return };
         let names = |dir: &Path, file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default();
-        let top = Hierarchy { mount: found.mount.clone(), root: found.root.clone(), base: found.mount.clone() };
+        let (mount, root) = (found.mount.clone(), found.root.clone());
+        let top = Hierarchy { base: mount.clone(), mount, root, hands_out: true };
         let base = top.base.join(format!("rbee-test-{}", std::process::id()));
         let was_handed_out = names(&top.base, "cgroup.subtree_control").contains("hugetlb");
         if found.base != top.base || !top.hand_out("hugetlb") || fs::create_dir(&base).is_err() {
@@ -403,6 +411,8 @@ mod tests {
             return;
         }
         fs::write(base.join("cgroup.procs"), "0").unwrap();
+        let kept = Hierarchy { base: base.clone(), mount: top.mount.clone(), root: top.root.clone(), hands_out: false };
+        let is_kept = !kept.hand_out("hugetlb");
         let below = Hierarchy { base: base.clone(), ..top };
         let is_handed_out = below.hand_out("hugetlb");
         let handed_out = names(&base, "cgroup.subtree_control");
@@ -416,7 +426,7 @@ mod tests {
             // Somebody else may have it by now.
             let _ = fs::write(found.mount.join("cgroup.subtree_control"), "-hugetlb");
         }
-        assert!(is_handed_out && handed_out.contains("hugetlb"), "{handed_out}");
+        assert!(is_kept && is_handed_out && handed_out.contains("hugetlb"), "{handed_out}");
         assert_eq!(moved, format!("{}\n", std::process::id()));
     }
 
