@@ -5,7 +5,7 @@
 mod machine;
 mod rootfs;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use machine::{Machine, PROGRAMS, Said};
 use rbee_tests::wait::until;
@@ -105,15 +105,22 @@ fn services_under_a_real_systemd() {
     for user in ["bee", "u1"] {
         scene.machine.must(&["useradd", "--create-home", user]);
     }
-    refusals(&scene);
-    installs_over_what_runs(&scene);
-    crashes(&scene);
-    hangs(&scene);
-    verbs(&scene);
-    stops(&scene);
-    reboots(&mut scene);
-    uninstalls(&scene);
-    services_of_a_user(&scene);
+    let steps: [(&str, fn(&mut Scene)); 9] = [
+        ("what cannot be is refused", |scene| refusals(scene)),
+        ("installed over what ran, twice: its workers go on", |scene| installs_over_what_runs(scene)),
+        ("kill -9 of queen and hive: others, the same workers", |scene| crashes(scene)),
+        ("SIGSTOP of queen and hive: found by the watchdog", |scene| hangs(scene)),
+        ("queen stop, start, restart, upgrade, kill by keeper", |scene| verbs(scene)),
+        ("systemctl stop, down: nothing left; the journal has it", |scene| stops(scene)),
+        ("after power-off and boot all runs", reboots),
+        ("uninstalled: nothing left", |scene| uninstalls(scene)),
+        ("the same for a user, with linger", |scene| services_of_a_user(scene)),
+    ];
+    for (what, step) in steps {
+        let began = Instant::now();
+        step(&mut scene);
+        eprintln!("{what:<56} ok {:5.1} s", began.elapsed().as_secs_f64());
+    }
 }
 
 /// SERV-04, SERV-05: nothing is written.
