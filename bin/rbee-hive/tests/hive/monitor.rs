@@ -34,9 +34,14 @@ fn home(workers: &str) -> Home {
 async fn workers_are_sampled_whole_and_what_was_seen_is_kept() {
     let home = home(PAIR);
     let hive = home.start().await;
-    let seen = usage(&hive, "pair", |usage| usage.processes == 2).await;
-    assert!(seen.rss_bytes > 500_000 && seen.threads == 2 && seen.fds.unwrap() >= 8, "{seen:?}");
-    assert!(seen.pss_bytes.unwrap() > 0 && seen.pss_bytes.unwrap() <= seen.rss_bytes, "{seen:?}");
+    // A process has few files and hardly any memory until it has become its program, and proportional memory is older than
+    // the rest: a round may fall in between.
+    let seen = usage(&hive, "pair", |usage| {
+        let whole = usage.processes == 2 && usage.threads == 2 && usage.fds.is_some_and(|fds| fds >= 8);
+        let pss = usage.pss_bytes.is_some_and(|pss| pss > 0 && pss <= usage.rss_bytes);
+        whole && pss && usage.rss_bytes > 500_000
+    })
+    .await;
     let status = hive.client.status().await.unwrap();
     let own = status.hives[0].usage.clone().unwrap();
     assert!(own.rss_bytes > seen.rss_bytes && status.hives[0].history_trouble.is_none(), "{own:?}");
@@ -109,10 +114,11 @@ async fn who_wants_no_samples_gets_none() {
     // It is looked at when somebody asks; in the moment in which it becomes its program it has no memory.
     let worker = eventually(|| async {
         let worker = hive.worker("pair", 0).await.ok_or("not there".to_owned())?;
-        if worker.rss_bytes > 0 { Ok(worker) } else { Err(format!("{worker:?}")) }
+        let is_seen = worker.rss_bytes > 0 && worker.phase == Phase::Running;
+        if is_seen { Ok(worker) } else { Err(format!("{worker:?}")) }
     })
     .await;
-    assert_eq!((worker.phase, worker.usage), (Phase::Running, None));
+    assert_eq!(worker.usage, None);
     assert_eq!(hive.client.status().await.unwrap().hives[0].usage, None);
     hive.stop().await;
 }
