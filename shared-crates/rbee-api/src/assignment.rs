@@ -60,6 +60,21 @@ pub struct WorkerAssignment {
 }
 
 impl WorkerAssignment {
+    /// An order without a past: nobody has restarted the replica by hand, or had it tried again.
+    #[must_use]
+    pub const fn new(id: ReplicaId, spec: Arc<WorkerSpec>, model: Option<ModelSpec>, desired: Desired) -> Self {
+        Self {
+            id,
+            spec,
+            model,
+            desired,
+            restart_generation: 0,
+            retry_generation: 0,
+            forced_generation: 0,
+            clean_generation: 0,
+        }
+    }
+
     /// The spec to change; others that share it keep theirs.
     pub fn spec_mut(&mut self) -> &mut WorkerSpec {
         Arc::make_mut(&mut self.spec)
