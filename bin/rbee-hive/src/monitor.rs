@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use monitoring::{Crossings, Disk, History, Rounds, Sample, Sampler, Target, Usage};
-use rbee_api::{Phase, ProcessUsage, ReplicaId};
+use monitoring::{Crossings, Disk, History, Rounds, Sample, Sampler, Target};
+use rbee_api::{Figures, Phase, ProcessUsage, ReplicaId};
 use rbee_runtime::config::MonitorConfig;
 use tokio::time::MissedTickBehavior;
 
@@ -76,28 +76,37 @@ impl Monitor {
         }
     }
 
-    fn keep(&self, workers: &[WorkerView], usages: &[Option<Usage>], disk: &Disk) {
+    fn keep(&self, workers: &[WorkerView], usages: &[Option<ProcessUsage>], disk: &Disk) {
         let at = Timestamp::now();
-        let own = usages.first().cloned().flatten().unwrap_or_default();
+        let figures = |usage: Option<&ProcessUsage>, disk_bytes: u64| Figures {
+            disk_bytes,
+            ..usage.map_or_else(Figures::default, |usage| usage.figures)
+        };
         let mut learned: HashMap<u32, ProcessUsage> = HashMap::with_capacity(usages.len());
-        learned.insert(std::process::id(), own.to_api(at, 0));
-        let running = Sample { running: true, healthy: Some(true), ..Sample::none("hive") };
-        let mut samples = vec![Sample { uptime_s: self.started.elapsed().as_secs(), ..own.to_sample(running, 0) }];
+        let own = usages.first().and_then(Option::as_ref);
+        learned.extend(own.map(|usage| (std::process::id(), usage.clone())));
+        let mut samples = vec![Sample {
+            running: true,
+            healthy: Some(true),
+            figures: figures(own, 0),
+            uptime_s: self.started.elapsed().as_secs(),
+            ..Sample::none("hive")
+        }];
         for (worker, usage) in workers.iter().zip(usages.iter().skip(1)) {
             let status = worker.status_now();
             let id = worker.id();
-            let bytes = disk.bytes_of(&id.unit_name());
-            let sample = Sample {
+            let figures = figures(usage.as_ref(), disk.bytes_of(&id.unit_name()));
+            samples.push(Sample {
+                figures,
                 incarnation: status.incarnation,
                 running: status.phase == Phase::Running,
                 healthy: status.health.as_ref().map(|health| health.healthy),
                 uptime_s: status.uptime_s as u64,
                 restarts: u64::from(status.restarts),
                 ..Sample::none(id.to_string())
-            };
-            samples.push(usage.as_ref().unwrap_or(&Usage::default()).to_sample(sample, bytes));
-            if let Some((pid, usage)) = status.pid.zip(usage.as_ref()) {
-                learned.insert(pid, usage.to_api(at, bytes));
+            });
+            if let Some((pid, usage)) = status.pid.zip(usage.clone()) {
+                learned.insert(pid, ProcessUsage { figures, ..usage });
             }
         }
         self.samples.fetch_add(samples.len() as u64, Ordering::Relaxed);
@@ -108,19 +117,21 @@ impl Monitor {
     async fn judge(
         &self,
         workers: &[WorkerView],
-        usages: &[Option<Usage>],
+        usages: &[Option<ProcessUsage>],
         crossings: &mut HashMap<ReplicaId, Crossings>,
     ) {
         let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let watched: HashMap<ReplicaId, _> = workers
             .iter()
             .zip(usages)
-            .filter_map(|(worker, usage)| Some((worker.id(), (worker, worker.thresholds.as_ref()?, usage.as_ref()?))))
+            .filter_map(|(worker, usage)| {
+                Some((worker.id(), (worker, worker.thresholds.as_ref()?, &usage.as_ref()?.figures)))
+            })
             .collect();
         crossings.retain(|id, _| watched.contains_key(id));
-        for (id, (worker, thresholds, usage)) in watched {
+        for (id, (worker, thresholds, used)) in watched {
             let incarnation = worker.status.incarnation;
-            let above = crossings.entry(id.clone()).or_default().judge(now_ms, incarnation, thresholds, usage);
+            let above = crossings.entry(id.clone()).or_default().judge(now_ms, incarnation, thresholds, used);
             for excess in above {
                 if let Err(error) = self.pool.over_threshold(&id, incarnation, excess, thresholds.restarts).await {
                     // It went meanwhile, or we end.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use rbee_api::ProcessUsage;
+use rbee_api::{Figures, ProcessUsage};
 use rbee_runtime::config::MonitorConfig;
 use tokio::time::MissedTickBehavior;
 
@@ -44,17 +44,21 @@ impl OwnUsage {
         loop {
             timer.tick().await;
             let looked = tokio::task::spawn_blocking(move || {
-                let usage = rounds.look(&target).pop().flatten().unwrap_or_default();
+                let usage = rounds.look(&target).pop().flatten();
                 (rounds, usage)
             });
             let Ok((back, usage)) = looked.await else { return };
             rounds = back;
-            let at = Timestamp::now();
-            let running = Sample { running: true, healthy: Some(true), ..Sample::none(daemon) };
-            let sample = Sample { uptime_s: started.elapsed().as_secs(), ..usage.to_sample(running, 0) };
+            let sample = Sample {
+                running: true,
+                healthy: Some(true),
+                figures: usage.as_ref().map_or_else(Figures::default, |usage| usage.figures),
+                uptime_s: started.elapsed().as_secs(),
+                ..Sample::none(daemon)
+            };
             self.samples.fetch_add(1, Ordering::Relaxed);
-            *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(usage.to_api(at, 0));
-            history.add_samples(at, vec![sample]);
+            *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = usage;
+            history.add_samples(Timestamp::now(), vec![sample]);
         }
     }
 }

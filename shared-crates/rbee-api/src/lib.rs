@@ -29,7 +29,7 @@ pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use event::{Event, EventFollower, EventKind, EventQuery, EventsReply, Since};
 pub use ids::{ReplicaId, WorkerRef};
 pub use phase::Phase;
-pub use status::{FleetStatus, Health, HiveStatus, ProcessUsage, QueenStatus, WorkerStatus};
+pub use status::{Figures, FleetStatus, Health, HiveStatus, ProcessUsage, QueenStatus, WorkerStatus};
 
 /// Header that carries one request's id through all tiers and their logs.
 pub const CORRELATION_ID_HEADER: &str = "x-correlation-id";

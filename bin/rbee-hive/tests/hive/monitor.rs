@@ -37,16 +37,17 @@ async fn workers_are_sampled_whole_and_what_was_seen_is_kept() {
     // A process has few files and hardly any memory until it has become its program, and proportional memory is older than
     // the rest: a round may fall in between.
     let seen = usage(&hive, "pair", |usage| {
-        let whole = usage.processes == 2 && usage.threads == 2 && usage.fds.is_some_and(|fds| fds >= 8);
-        let pss = usage.pss_bytes.is_some_and(|pss| pss > 0 && pss <= usage.rss_bytes);
-        whole && pss && usage.rss_bytes > 500_000
+        let used = &usage.figures;
+        let whole = usage.processes == 2 && used.threads == 2 && used.fds.is_some_and(|fds| fds >= 8);
+        let pss = used.pss_bytes.is_some_and(|pss| pss > 0 && pss <= used.rss_bytes);
+        whole && pss && used.rss_bytes > 500_000
     })
     .await;
     let status = hive.client.status().await.unwrap();
     let own = status.hives[0].usage.clone().unwrap();
-    assert!(own.rss_bytes > seen.rss_bytes && status.hives[0].history_trouble.is_none(), "{own:?}");
+    assert!(own.figures.rss_bytes > seen.figures.rss_bytes && status.hives[0].history_trouble.is_none(), "{own:?}");
     let worker = hive.worker("pair", 0).await.unwrap();
-    assert_eq!(worker.rss_bytes, worker.usage.unwrap().rss_bytes, "the whole tree");
+    assert_eq!(worker.rss_bytes, worker.usage.unwrap().figures.rss_bytes, "the whole tree");
     hive.stop().await;
     // What was seen outlives the hive, and its file is closed.
     let file = Dirs::under(home.path()).hive_history_file();
