@@ -7,7 +7,6 @@
 //! ```
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,10 +31,8 @@ pub struct Monitor {
     pub sampler: Arc<Mutex<Sampler>>,
     /// Samples taken since the start.
     pub samples: Arc<AtomicU64>,
-    /// Where workers' logs stand.
-    pub log_dir: PathBuf,
-    /// Where workers keep what survives their restarts.
-    pub state_dir: PathBuf,
+    /// What the workers and the hive itself take on disk.
+    pub disk: Disk,
     /// When the hive started.
     pub started: Instant,
 }
@@ -49,12 +46,11 @@ struct Looking {
 
 impl Monitor {
     /// Looks at all again and again, for as long as it is polled.
-    pub async fn run(self, config: MonitorConfig) {
+    pub async fn run(mut self, config: MonitorConfig) {
         if !config.enabled {
             return std::future::pending().await;
         }
-        let mut looking =
-            Looking { rounds: Rounds::new(), disk: Disk::new(self.log_dir.clone(), Some(self.state_dir.clone())) };
+        let mut looking = Looking { rounds: Rounds::new(), disk: std::mem::take(&mut self.disk) };
         let mut crossings: HashMap<ReplicaId, Crossings> = HashMap::new();
         let mut timer = tokio::time::interval(config.interval);
         // After a pause of the machine one round is enough.
@@ -84,11 +80,12 @@ impl Monitor {
         };
         let mut learned: HashMap<u32, ProcessUsage> = HashMap::with_capacity(usages.len());
         let own = usages.first().and_then(Option::as_ref);
-        learned.extend(own.map(|usage| (std::process::id(), usage.clone())));
+        let own_figures = figures(own, disk.bytes_of("hive"));
+        learned.extend(own.map(|usage| (std::process::id(), ProcessUsage { figures: own_figures, ..usage.clone() })));
         let mut samples = vec![Sample {
             running: true,
             healthy: Some(true),
-            figures: figures(own, 0),
+            figures: own_figures,
             uptime_s: self.started.elapsed().as_secs(),
             ..Sample::none("hive")
         }];

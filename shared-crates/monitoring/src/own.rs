@@ -10,7 +10,7 @@ use rbee_api::{Figures, ProcessUsage};
 use rbee_runtime::config::MonitorConfig;
 use tokio::time::MissedTickBehavior;
 
-use crate::{History, Rounds, Sample, Target};
+use crate::{Disk, History, Rounds, Sample, Target};
 
 /// What was seen last; clones share it.
 #[derive(Debug, Clone, Default)]
@@ -32,8 +32,15 @@ impl OwnUsage {
         Arc::clone(&self.samples)
     }
 
-    /// Looks at this process again and again, as `daemon`, for as long as it is polled.
-    pub async fn keep(self, daemon: &'static str, started: Instant, history: History, config: MonitorConfig) {
+    /// Looks at this process again and again, as `daemon`, whose files `disk` knows, for as long as it is polled.
+    pub async fn keep(
+        self,
+        daemon: &'static str,
+        mut disk: Disk,
+        started: Instant,
+        history: History,
+        config: MonitorConfig,
+    ) {
         if !config.enabled {
             return std::future::pending().await;
         }
@@ -44,11 +51,15 @@ impl OwnUsage {
         loop {
             timer.tick().await;
             let looked = tokio::task::spawn_blocking(move || {
+                disk.look();
                 let usage = rounds.look(&target).pop().flatten();
-                (rounds, usage)
+                (rounds, disk, usage)
             });
-            let Ok((back, usage)) = looked.await else { return };
-            rounds = back;
+            let Ok((rounds_back, disk_back, mut usage)) = looked.await else { return };
+            (rounds, disk) = (rounds_back, disk_back);
+            if let Some(usage) = &mut usage {
+                usage.figures.disk_bytes = disk.bytes_of(daemon);
+            }
             let sample = Sample {
                 running: true,
                 healthy: Some(true),
