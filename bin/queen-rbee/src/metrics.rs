@@ -256,23 +256,10 @@ impl Drop for InFlightGauge {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use monitoring::{Bounds, History, NewEvent};
     use rbee_api::EventKind;
 
     use super::*;
-
-    /// What the dashboard and the alerts name of this tier, without what Prometheus puts behind it.
-    fn named(prefix: &str) -> BTreeSet<String> {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/monitoring/");
-        let files =
-            ["grafana-dashboard.json", "alerts.yml"].map(|file| std::fs::read_to_string(format!("{folder}{file}")));
-        let text = files.map(Result::unwrap).concat();
-        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        let names = words.filter(|word| word.starts_with(prefix) || word.starts_with("process_"));
-        names.map(|name| name.trim_end_matches("_total").trim_end_matches("_bucket").to_owned()).collect()
-    }
 
     /// MONI-18
     #[test]
@@ -289,12 +276,6 @@ mod tests {
         metrics.first_byte("m", Duration::from_millis(1));
         metrics.watch_queue(|| vec![("m".to_owned(), 1)]);
         let text = metrics.render(&FleetStatus { queen: None, hives: Vec::new() }).unwrap();
-        let there: BTreeSet<&str> =
-            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        let named = named("rbee_queen_");
-        assert!(named.len() > 6, "{named:?}");
-        for name in &named {
-            assert!(there.contains(name.as_str()), "{name} is not in\n{text}");
-        }
+        dashboard_check::assert_all_named_are_in(&text, "rbee_queen_", 6);
     }
 }

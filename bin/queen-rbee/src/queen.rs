@@ -143,7 +143,7 @@ async fn live_after(
         own,
         token,
     };
-    let sampling = parts.sampling(&config);
+    let sampling = parts.sampling(&config, &dirs);
     let local_hive = match supervisor {
         Some(supervisor) => {
             let mut unit = hive_lifecycle::unit(&config, config_file.as_deref(), &url);

@@ -7,14 +7,13 @@
 //! ```
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use monitoring::{Crossings, Disk, History, Rounds, Sample, Sampler, Target, Usage};
-use rbee_api::{Phase, ProcessUsage, ReplicaId};
+use monitoring::{Crossings, Disk, History, Rounds, Sample, Sampler, Target};
+use rbee_api::{Figures, Phase, ProcessUsage, ReplicaId};
 use rbee_runtime::config::MonitorConfig;
 use tokio::time::MissedTickBehavior;
 
@@ -32,10 +31,8 @@ pub struct Monitor {
     pub sampler: Arc<Mutex<Sampler>>,
     /// Samples taken since the start.
     pub samples: Arc<AtomicU64>,
-    /// Where workers' logs stand.
-    pub log_dir: PathBuf,
-    /// Where workers keep what survives their restarts.
-    pub state_dir: PathBuf,
+    /// What the workers and the hive itself take on disk.
+    pub disk: Disk,
     /// When the hive started.
     pub started: Instant,
 }
@@ -49,12 +46,11 @@ struct Looking {
 
 impl Monitor {
     /// Looks at all again and again, for as long as it is polled.
-    pub async fn run(self, config: MonitorConfig) {
+    pub async fn run(mut self, config: MonitorConfig) {
         if !config.enabled {
             return std::future::pending().await;
         }
-        let mut looking =
-            Looking { rounds: Rounds::new(), disk: Disk::new(self.log_dir.clone(), Some(self.state_dir.clone())) };
+        let mut looking = Looking { rounds: Rounds::new(), disk: std::mem::take(&mut self.disk) };
         let mut crossings: HashMap<ReplicaId, Crossings> = HashMap::new();
         let mut timer = tokio::time::interval(config.interval);
         // After a pause of the machine one round is enough.
@@ -76,28 +72,38 @@ impl Monitor {
         }
     }
 
-    fn keep(&self, workers: &[WorkerView], usages: &[Option<Usage>], disk: &Disk) {
+    fn keep(&self, workers: &[WorkerView], usages: &[Option<ProcessUsage>], disk: &Disk) {
         let at = Timestamp::now();
-        let own = usages.first().cloned().flatten().unwrap_or_default();
+        let figures = |usage: Option<&ProcessUsage>, disk_bytes: u64| Figures {
+            disk_bytes,
+            ..usage.map_or_else(Figures::default, |usage| usage.figures)
+        };
         let mut learned: HashMap<u32, ProcessUsage> = HashMap::with_capacity(usages.len());
-        learned.insert(std::process::id(), own.to_api(at, 0));
-        let running = Sample { running: true, healthy: Some(true), ..Sample::none("hive") };
-        let mut samples = vec![Sample { uptime_s: self.started.elapsed().as_secs(), ..own.to_sample(running, 0) }];
+        let own = usages.first().and_then(Option::as_ref);
+        let own_figures = figures(own, disk.bytes_of("hive"));
+        learned.extend(own.map(|usage| (std::process::id(), ProcessUsage { figures: own_figures, ..usage.clone() })));
+        let mut samples = vec![Sample {
+            running: true,
+            healthy: Some(true),
+            figures: own_figures,
+            uptime_s: self.started.elapsed().as_secs(),
+            ..Sample::none("hive")
+        }];
         for (worker, usage) in workers.iter().zip(usages.iter().skip(1)) {
             let status = worker.status_now();
             let id = worker.id();
-            let bytes = disk.bytes_of(&id.unit_name());
-            let sample = Sample {
+            let figures = figures(usage.as_ref(), disk.bytes_of(&id.unit_name()));
+            samples.push(Sample {
+                figures,
                 incarnation: status.incarnation,
                 running: status.phase == Phase::Running,
                 healthy: status.health.as_ref().map(|health| health.healthy),
                 uptime_s: status.uptime_s as u64,
                 restarts: u64::from(status.restarts),
                 ..Sample::none(id.to_string())
-            };
-            samples.push(usage.as_ref().unwrap_or(&Usage::default()).to_sample(sample, bytes));
-            if let Some((pid, usage)) = status.pid.zip(usage.as_ref()) {
-                learned.insert(pid, usage.to_api(at, bytes));
+            });
+            if let Some((pid, usage)) = status.pid.zip(usage.clone()) {
+                learned.insert(pid, ProcessUsage { figures, ..usage });
             }
         }
         self.samples.fetch_add(samples.len() as u64, Ordering::Relaxed);
@@ -108,19 +114,21 @@ impl Monitor {
     async fn judge(
         &self,
         workers: &[WorkerView],
-        usages: &[Option<Usage>],
+        usages: &[Option<ProcessUsage>],
         crossings: &mut HashMap<ReplicaId, Crossings>,
     ) {
         let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let watched: HashMap<ReplicaId, _> = workers
             .iter()
             .zip(usages)
-            .filter_map(|(worker, usage)| Some((worker.id(), (worker, worker.thresholds.as_ref()?, usage.as_ref()?))))
+            .filter_map(|(worker, usage)| {
+                Some((worker.id(), (worker, worker.thresholds.as_ref()?, &usage.as_ref()?.figures)))
+            })
             .collect();
         crossings.retain(|id, _| watched.contains_key(id));
-        for (id, (worker, thresholds, usage)) in watched {
+        for (id, (worker, thresholds, used)) in watched {
             let incarnation = worker.status.incarnation;
-            let above = crossings.entry(id.clone()).or_default().judge(now_ms, incarnation, thresholds, usage);
+            let above = crossings.entry(id.clone()).or_default().judge(now_ms, incarnation, thresholds, used);
             for excess in above {
                 if let Err(error) = self.pool.over_threshold(&id, incarnation, excess, thresholds.restarts).await {
                     // It went meanwhile, or we end.

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use monitoring::{Bounds, History, Journal, Sampler};
+use monitoring::{Bounds, Disk, History, Journal, Sampler};
 use rbee_api::{ControlClient, ShutdownRequest};
 use rbee_runtime::binaries;
 use rbee_runtime::config::{Config, DOCKER_HOST_DEFAULT};
@@ -197,8 +197,7 @@ impl Hive {
             history: history.clone(),
             sampler,
             samples,
-            log_dir: dirs.workers_log_dir(),
-            state_dir,
+            disk: Disk::new(dirs.workers_log_dir(), state_dir).with_own("hive", dirs.hive_files(&hive.name)),
             started,
         };
         let monitor = AbortOnDropHandle::new(tokio::spawn(monitor.run(config.monitor.clone())));

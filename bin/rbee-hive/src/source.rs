@@ -57,16 +57,10 @@ pub fn configured(config: &Config, profile: Option<&str>) -> BTreeMap<String, Co
     let wanted = config.wanted_workers(profile);
     let of = |(name, worker): (&String, &WorkerConfig)| {
         let runs = wanted.contains(name.as_str());
-        let template = WorkerAssignment {
-            id: ReplicaId { name: name.clone(), replica: 0 },
-            spec: Arc::new(worker.to_spec()),
-            model: worker.model.as_deref().and_then(|model| config.model_spec(model)),
-            desired: if runs { Desired::Running } else { Desired::Stopped },
-            restart_generation: 0,
-            retry_generation: 0,
-            forced_generation: 0,
-            clean_generation: 0,
-        };
+        let id = ReplicaId { name: name.clone(), replica: 0 };
+        let model = worker.model.as_deref().and_then(|model| config.model_spec(model));
+        let desired = if runs { Desired::Running } else { Desired::Stopped };
+        let template = WorkerAssignment::new(id, Arc::new(worker.to_spec()), model, desired);
         (name.clone(), Configured { template, replicas: worker.replicas })
     };
     config.worker.iter().map(of).collect()

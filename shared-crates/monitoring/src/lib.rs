@@ -16,7 +16,7 @@ pub use counts::{Counts, HistoryFigures};
 pub use hooks::{Hooks, On};
 pub use journal::{EventParams, Follower, Journal, Listener, NewEvent, answer_events};
 pub use own::OwnUsage;
-pub use proc::{Disk, Rounds, Sampler, Target, Usage};
+pub use proc::{Disk, Rounds, Sampler, Target};
 pub use sample::{Sample, Spread, Summary};
 pub use store::{Bounds, History, HistoryError, Opened};
 pub use threshold::Crossings;

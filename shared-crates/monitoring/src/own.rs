@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use rbee_api::ProcessUsage;
+use rbee_api::{Figures, ProcessUsage};
 use rbee_runtime::config::MonitorConfig;
 use tokio::time::MissedTickBehavior;
 
-use crate::{History, Rounds, Sample, Target};
+use crate::{Disk, History, Rounds, Sample, Target};
 
 /// What was seen last; clones share it.
 #[derive(Debug, Clone, Default)]
@@ -32,8 +32,15 @@ impl OwnUsage {
         Arc::clone(&self.samples)
     }
 
-    /// Looks at this process again and again, as `daemon`, for as long as it is polled.
-    pub async fn keep(self, daemon: &'static str, started: Instant, history: History, config: MonitorConfig) {
+    /// Looks at this process again and again, as `daemon`, whose files `disk` knows, for as long as it is polled.
+    pub async fn keep(
+        self,
+        daemon: &'static str,
+        mut disk: Disk,
+        started: Instant,
+        history: History,
+        config: MonitorConfig,
+    ) {
         if !config.enabled {
             return std::future::pending().await;
         }
@@ -44,17 +51,25 @@ impl OwnUsage {
         loop {
             timer.tick().await;
             let looked = tokio::task::spawn_blocking(move || {
-                let usage = rounds.look(&target).pop().flatten().unwrap_or_default();
-                (rounds, usage)
+                disk.look();
+                let usage = rounds.look(&target).pop().flatten();
+                (rounds, disk, usage)
             });
-            let Ok((back, usage)) = looked.await else { return };
-            rounds = back;
-            let at = Timestamp::now();
-            let running = Sample { running: true, healthy: Some(true), ..Sample::none(daemon) };
-            let sample = Sample { uptime_s: started.elapsed().as_secs(), ..usage.to_sample(running, 0) };
+            let Ok((rounds_back, disk_back, mut usage)) = looked.await else { return };
+            (rounds, disk) = (rounds_back, disk_back);
+            if let Some(usage) = &mut usage {
+                usage.figures.disk_bytes = disk.bytes_of(daemon);
+            }
+            let sample = Sample {
+                running: true,
+                healthy: Some(true),
+                figures: usage.as_ref().map_or_else(Figures::default, |usage| usage.figures),
+                uptime_s: started.elapsed().as_secs(),
+                ..Sample::none(daemon)
+            };
             self.samples.fetch_add(1, Ordering::Relaxed);
-            *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(usage.to_api(at, 0));
-            history.add_samples(at, vec![sample]);
+            *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = usage;
+            history.add_samples(Timestamp::now(), vec![sample]);
         }
     }
 }

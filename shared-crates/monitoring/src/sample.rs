@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use rbee_api::Figures;
 
 /// One daemon at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,29 +16,12 @@ pub struct Sample {
     pub running: bool,
     /// What its last health probe said; absent without one.
     pub healthy: Option<bool>,
-    /// Share of one core since the sample before, of its whole tree of processes, in percent: may exceed 100.
-    pub cpu_percent: f64,
-    /// Resident memory of its tree; pages it shares with others count in full.
-    pub rss_bytes: u64,
-    /// Proportional memory of its tree, where shared pages count in part; absent where the system does not tell, or when
-    /// it was not asked yet.
-    pub pss_bytes: Option<u64>,
-    /// Open files of its tree; absent for a process of somebody else.
-    pub fds: Option<u64>,
-    /// Threads of its tree.
-    pub threads: u64,
-    /// Bytes its tree has had read from disks since it started; absent for a process of somebody else.
-    pub read_bytes: Option<u64>,
-    /// Bytes its tree has had written to disks since it started.
-    pub written_bytes: Option<u64>,
-    /// What its logs and what it keeps take on disk.
-    pub disk_bytes: u64,
+    /// What its whole tree of processes uses.
+    pub figures: Figures,
     /// Seconds since this run started.
     pub uptime_s: u64,
     /// Restarts since the count was last reset.
     pub restarts: u64,
-    /// Memory of graphics cards that its tree holds; absent without such cards.
-    pub gpu_bytes: Option<u64>,
 }
 
 impl Sample {
@@ -49,17 +33,9 @@ impl Sample {
             incarnation: 0,
             running: false,
             healthy: None,
-            cpu_percent: 0.0,
-            rss_bytes: 0,
-            pss_bytes: None,
-            fds: None,
-            threads: 0,
-            read_bytes: None,
-            written_bytes: None,
-            disk_bytes: 0,
+            figures: Figures::default(),
             uptime_s: 0,
             restarts: 0,
-            gpu_bytes: None,
         }
     }
 }
@@ -172,7 +148,8 @@ impl Adding {
 
     pub(crate) fn add(&mut self, sample: &Sample) {
         let one = |value: f64| Spread { avg: value, max: value };
-        let (read, written) = (sample.read_bytes.unwrap_or(0), sample.written_bytes.unwrap_or(0));
+        let seen = &sample.figures;
+        let (read, written) = (seen.read_bytes.unwrap_or(0), seen.written_bytes.unwrap_or(0));
         // A new run counts from zero, and so may a tree of which a process ended.
         let since = |now: u64, before: u64| if now >= before { now - before } else { now };
         let (read_bytes, written_bytes) = match self.before {
@@ -188,17 +165,17 @@ impl Adding {
             samples: 1,
             running: u64::from(sample.running),
             unhealthy: u64::from(sample.healthy == Some(false)),
-            cpu_percent: one(sample.cpu_percent),
-            rss_bytes: one(sample.rss_bytes as f64),
-            pss_bytes: one(sample.pss_bytes.unwrap_or(0) as f64),
-            fds_max: sample.fds.unwrap_or(0),
-            threads_max: sample.threads,
+            cpu_percent: one(seen.cpu_percent),
+            rss_bytes: one(seen.rss_bytes as f64),
+            pss_bytes: one(seen.pss_bytes.unwrap_or(0) as f64),
+            fds_max: seen.fds.unwrap_or(0),
+            threads_max: seen.threads,
             read_bytes,
             written_bytes,
-            disk_bytes: sample.disk_bytes,
+            disk_bytes: seen.disk_bytes,
             restarts: sample.restarts,
             incarnation: sample.incarnation,
-            gpu_bytes_max: sample.gpu_bytes.unwrap_or(0),
+            gpu_bytes_max: seen.gpu_bytes.unwrap_or(0),
         });
     }
 

@@ -4,10 +4,9 @@
 //!   below ──sample above──▶ above since ──for so long──▶ told (once) ──sample below, or another run──▶ below
 //! ```
 
+use rbee_api::Figures;
 use rbee_api::assignment::ThresholdsSpec;
 use supervision::{Excess, Resource};
-
-use crate::proc::Usage;
 
 const RESOURCES: usize = 3;
 
@@ -27,15 +26,15 @@ struct Above {
 impl Crossings {
     /// What is above its threshold for long enough now and was not told since it got there. `now_ms` is of a clock that
     /// nobody puts right.
-    pub fn judge(&mut self, now_ms: u64, incarnation: u64, thresholds: &ThresholdsSpec, usage: &Usage) -> Vec<Excess> {
+    pub fn judge(&mut self, now_ms: u64, incarnation: u64, thresholds: &ThresholdsSpec, used: &Figures) -> Vec<Excess> {
         if self.incarnation != incarnation {
             *self = Self { incarnation, ..Self::default() };
         }
-        let cpu_percent = usage.cpu_percent.round() as u64;
+        let cpu_percent = used.cpu_percent.round() as u64;
         let measured: [(Resource, Option<u64>, Option<u64>); RESOURCES] = [
             (Resource::Cpu, thresholds.cpu_percent, Some(cpu_percent)),
-            (Resource::Memory, thresholds.memory_bytes, Some(usage.rss_bytes)),
-            (Resource::OpenFiles, thresholds.fds, usage.fds),
+            (Resource::Memory, thresholds.memory_bytes, Some(used.rss_bytes)),
+            (Resource::OpenFiles, thresholds.fds, used.fds),
         ];
         let mut excesses = Vec::new();
         for (above, (resource, limit, used)) in self.above.iter_mut().zip(measured) {
@@ -83,7 +82,7 @@ mod tests {
             (315, 3, 80.0, false),
             (374, 3, 80.0, false),
         ] {
-            let usage = Usage { cpu_percent, ..Usage::default() };
+            let usage = Figures { cpu_percent, ..Figures::default() };
             let found = crossings.judge(second * 1000, incarnation, &thresholds, &usage);
             assert_eq!(!found.is_empty(), told, "at {second} s: {found:?}");
         }
@@ -95,7 +94,7 @@ mod tests {
         let thresholds =
             ThresholdsSpec { memory_bytes: Some(100), fds: Some(10), for_ms: 0, ..ThresholdsSpec::default() };
         let judge = |rss_bytes, fds| {
-            let usage = Usage { cpu_percent: 900.0, rss_bytes, fds, ..Usage::default() };
+            let usage = Figures { cpu_percent: 900.0, rss_bytes, fds, ..Figures::default() };
             let found = Crossings::default().judge(7, 1, &thresholds, &usage);
             found.into_iter().map(|excess| (excess.resource, excess.used, excess.limit)).collect::<Vec<_>>()
         };

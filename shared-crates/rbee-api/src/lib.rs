@@ -10,6 +10,7 @@ pub mod control;
 pub mod difference;
 pub mod error;
 pub mod event;
+pub mod heartbeat;
 pub mod ids;
 pub mod openai;
 pub mod phase;
@@ -17,9 +18,7 @@ pub mod report;
 pub mod status;
 pub mod usage;
 
-pub use assignment::{
-    Assignment, Desired, Heartbeat, HeartbeatReply, HiveUpgrade, ModelSpec, WorkerAssignment, WorkerSpec,
-};
+pub use assignment::{Assignment, Desired, ModelSpec, WorkerAssignment, WorkerSpec};
 pub use client::{ClientError, ControlClient};
 pub use control::{
     DrainReply, DrainRequest, HiveUpgradeReply, HiveUpgradeRequest, LogQuery, ReloadReply, ReloadRequest, ScaleRequest,
@@ -27,9 +26,10 @@ pub use control::{
 };
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use event::{Event, EventFollower, EventKind, EventQuery, EventsReply, Since};
+pub use heartbeat::{Heartbeat, HeartbeatReply, HiveUpgrade};
 pub use ids::{ReplicaId, WorkerRef};
 pub use phase::Phase;
-pub use status::{FleetStatus, Health, HiveStatus, ProcessUsage, QueenStatus, WorkerStatus};
+pub use status::{Figures, FleetStatus, Health, HiveStatus, ProcessUsage, QueenStatus, WorkerStatus};
 
 /// Header that carries one request's id through all tiers and their logs.
 pub const CORRELATION_ID_HEADER: &str = "x-correlation-id";

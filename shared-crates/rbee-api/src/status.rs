@@ -132,17 +132,25 @@ pub struct ProcessUsage {
     pub at: Timestamp,
     /// How many processes it has.
     pub processes: u64,
+    /// What they use together.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// What the processes of one daemon use together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
     /// Share of one core since the sample before, in percent; may exceed 100.
     pub cpu_percent: f64,
-    /// Resident memory.
+    /// Resident memory; pages shared with others count in full.
     pub rss_bytes: u64,
-    /// Proportional memory; absent where the system does not tell.
+    /// Proportional memory, where shared pages count in part; absent where the system does not tell, or was not asked yet.
     pub pss_bytes: Option<u64>,
-    /// Open files; absent where the system does not tell.
+    /// Open files; absent for a process of somebody else.
     pub fds: Option<u64>,
     /// Threads.
     pub threads: u64,
-    /// Bytes read from disks since it started; absent where the system does not tell.
+    /// Bytes read from disks since it started; absent for a process of somebody else.
     pub read_bytes: Option<u64>,
     /// Bytes written to disks since it started.
     pub written_bytes: Option<u64>,
@@ -174,5 +182,18 @@ impl FleetStatus {
     /// All workers with the name of their hive.
     pub fn workers(&self) -> impl Iterator<Item = (&str, &WorkerStatus)> {
         self.hives.iter().flat_map(|hive| hive.workers.iter().map(move |worker| (hive.name.as_str(), worker)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_one_flat_object() {
+        let text = r#"{"at":"1970-01-01T00:00:00Z","processes":2,"cpu_percent":1.5,"rss_bytes":3,"pss_bytes":null,"fds":4,"threads":5,"read_bytes":6,"written_bytes":7,"disk_bytes":8,"gpu_bytes":null}"#;
+        let usage: ProcessUsage = serde_json::from_str(text).unwrap();
+        assert_eq!((usage.processes, usage.figures.fds, usage.figures.disk_bytes), (2, Some(4), 8));
+        assert_eq!(serde_json::to_string(&usage).unwrap(), text);
     }
 }

@@ -151,6 +151,19 @@ impl Dirs {
         self.monitor_dir().join("hive.sqlite")
     }
 
+    /// How the paths of all files begin that queen writes and keeps: her log, her stores, her history.
+    #[must_use]
+    pub fn queen_files(&self) -> Vec<PathBuf> {
+        vec![self.queen_log_file(), self.state.join("queen"), self.queen_history_file()]
+    }
+
+    /// As [`Self::queen_files`], for the hive called `name`.
+    #[must_use]
+    pub fn hive_files(&self, name: &str) -> Vec<PathBuf> {
+        let log = self.hives_log_dir().join(format!("{name}.log"));
+        vec![log, self.state.join("hive-"), self.hive_history_file()]
+    }
+
     /// Where queen listened last: with `listen` on port 0 she gets the same port again, as long as it is free.
     #[must_use]
     pub fn queen_listen_file(&self) -> PathBuf {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use axum::Router;
 use daemon_lifecycle::SupervisorError;
-use monitoring::{History, OwnUsage};
+use monitoring::{Disk, History, OwnUsage};
 use rbee_runtime::config::Config;
+use rbee_runtime::dirs::Dirs;
 use rbee_runtime::http::{AllowedHosts, finish};
 use rbee_runtime::notify;
 use rbee_runtime::token::Token;
@@ -59,9 +60,10 @@ impl Parts {
     }
 
     /// Samples this process, for as long as the handle lives.
-    pub(super) fn sampling(&self, config: &Config) -> AbortOnDropHandle<()> {
+    pub(super) fn sampling(&self, config: &Config, dirs: &Dirs) -> AbortOnDropHandle<()> {
         let (own, history, started) = (self.own.clone(), self.history.clone(), self.about.started);
-        AbortOnDropHandle::new(tokio::spawn(own.keep("queen", started, history, config.monitor.clone())))
+        let disk = Disk::default().with_own("queen", dirs.queen_files());
+        AbortOnDropHandle::new(tokio::spawn(own.keep("queen", disk, started, history, config.monitor.clone())))
     }
 
     /// What queen does by and by, for as long as the handle lives.

@@ -18,6 +18,19 @@ async fn serve(body: String) -> String {
     url
 }
 
+/// MONI-11 MONI-19
+#[tokio::test]
+async fn what_queen_uses_is_told_with_what_her_files_take() {
+    let home = tempfile::tempdir().unwrap();
+    let queen = TestQueen::start(home.path(), "", "[monitor]\ninterval = \"100ms\"\n").await;
+    let usage = |fleet: &rbee_api::FleetStatus| fleet.queen.as_ref()?.usage.clone();
+    let takes = |fleet: &rbee_api::FleetStatus| usage(fleet).map_or(0, |usage| usage.figures.disk_bytes);
+    let fleet = queen.until("her store and her history are counted", |fleet| takes(fleet) >= 8192).await;
+    let usage = usage(&fleet).unwrap();
+    assert!(usage.processes == 1 && usage.figures.rss_bytes > 500_000, "{usage:?}");
+    queen.stop().await;
+}
+
 fn hives_report(name: &str) -> Report {
     let daemon = |daemon: &str| -> DaemonReport {
         let steps = 60;

@@ -32,12 +32,16 @@ const FIGURES: [Figure; 10] = [
     ("worker_incarnation", "Number of the present run", None, |worker| Some(worker.incarnation)),
     ("worker_memory", "Resident memory", Some(Unit::Bytes), |worker| Some(worker.rss_bytes)),
     ("worker_proportional_memory", "Memory, with shared pages in part", Some(Unit::Bytes), |worker| {
-        worker.usage.as_ref()?.pss_bytes
+        worker.usage.as_ref()?.figures.pss_bytes
     }),
-    ("worker_gpu_memory", "Memory of graphics cards", Some(Unit::Bytes), |worker| worker.usage.as_ref()?.gpu_bytes),
-    ("worker_disk", "What logs and state take", Some(Unit::Bytes), |worker| Some(worker.usage.as_ref()?.disk_bytes)),
-    ("worker_open_fds", "Open files", None, |worker| worker.usage.as_ref()?.fds),
-    ("worker_threads", "Threads", None, |worker| Some(worker.usage.as_ref()?.threads)),
+    ("worker_gpu_memory", "Memory of graphics cards", Some(Unit::Bytes), |worker| {
+        worker.usage.as_ref()?.figures.gpu_bytes
+    }),
+    ("worker_disk", "What logs and state take", Some(Unit::Bytes), |worker| {
+        Some(worker.usage.as_ref()?.figures.disk_bytes)
+    }),
+    ("worker_open_fds", "Open files", None, |worker| worker.usage.as_ref()?.figures.fds),
+    ("worker_threads", "Threads", None, |worker| Some(worker.usage.as_ref()?.figures.threads)),
     ("worker_processes", "Processes", None, |worker| Some(worker.usage.as_ref()?.processes)),
     ("worker_healthy", "1 where the last health probe found nothing wrong", None, |worker| {
         Some(u64::from(worker.health.as_ref()?.healthy))
@@ -47,10 +51,10 @@ const FIGURES: [Figure; 10] = [
 /// As [`Figure`], of what only grows within a run.
 const COUNTERS: [Figure; 2] = [
     ("worker_read", "Read from disks in the present run", Some(Unit::Bytes), |worker| {
-        worker.usage.as_ref()?.read_bytes
+        worker.usage.as_ref()?.figures.read_bytes
     }),
     ("worker_written", "Written to disks in the present run", Some(Unit::Bytes), |worker| {
-        worker.usage.as_ref()?.written_bytes
+        worker.usage.as_ref()?.figures.written_bytes
     }),
 ];
 
@@ -120,10 +124,8 @@ fn saturating(number: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use monitoring::{Bounds, History, NewEvent};
-    use rbee_api::{EventKind, Health, ProcessUsage};
+    use rbee_api::{EventKind, Figures, Health, ProcessUsage};
 
     use super::*;
     use crate::view::tests::status;
@@ -165,17 +167,6 @@ mod tests {
         assert!(!text.contains("worker_open_fds{"), "{text}");
     }
 
-    /// What the dashboard and the alerts name of this tier, without what Prometheus puts behind it.
-    fn named(prefix: &str) -> BTreeSet<String> {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/monitoring/");
-        let files =
-            ["grafana-dashboard.json", "alerts.yml"].map(|file| std::fs::read_to_string(format!("{folder}{file}")));
-        let text = files.map(Result::unwrap).concat();
-        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        let names = words.filter(|word| word.starts_with(prefix) || word.starts_with("process_"));
-        names.map(|name| name.trim_end_matches("_total").trim_end_matches("_bucket").to_owned()).collect()
-    }
-
     /// MONI-18
     #[test]
     fn the_dashboard_and_the_alerts_name_what_is_there() {
@@ -183,15 +174,17 @@ mod tests {
         worker.usage = Some(ProcessUsage {
             at: jiff::Timestamp::now(),
             processes: 1,
-            cpu_percent: 1.0,
-            rss_bytes: 1,
-            pss_bytes: Some(1),
-            fds: Some(1),
-            threads: 1,
-            read_bytes: Some(1),
-            written_bytes: Some(1),
-            disk_bytes: 1,
-            gpu_bytes: Some(1),
+            figures: Figures {
+                cpu_percent: 1.0,
+                rss_bytes: 1,
+                pss_bytes: Some(1),
+                fds: Some(1),
+                threads: 1,
+                read_bytes: Some(1),
+                written_bytes: Some(1),
+                disk_bytes: 1,
+                gpu_bytes: Some(1),
+            },
         });
         let healthy = (true, None, 0, 0, None);
         let (healthy, last_activity, queue_depth, error_count, cache_hit_rate) = healthy;
@@ -203,12 +196,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let history = History::open(&dir.path().join("h.sqlite"), &Bounds::default()).history;
         let text = text(&hive(worker), &counts, HistoryFigures { history, samples: Arc::default() }).unwrap();
-        let there: BTreeSet<&str> =
-            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        let named = named("rbee_hive_");
-        assert!(named.len() > 15, "{named:?}");
-        for name in &named {
-            assert!(there.contains(name.as_str()), "{name} is not in\n{text}");
-        }
+        dashboard_check::assert_all_named_are_in(&text, "rbee_hive_", 15);
     }
 }

@@ -10,44 +10,36 @@ use rbee_api::{Assignment, WorkerSpec};
 use super::*;
 
 pub(crate) fn worker(name: &str, replica: u32, desired: Desired) -> WorkerAssignment {
-    WorkerAssignment {
-        id: ReplicaId { name: name.into(), replica },
-        spec: Arc::new(WorkerSpec {
-            engine: Engine::Command { command: vec!["sleep".into(), "1".into()] },
-            env: BTreeMap::new(),
-            working_dir: None,
-            pid_file: None,
-            start_timeout_ms: 1,
-            start_timeout_grows: false,
-            stop_timeout_ms: 1,
-            stop_signal: "TERM".into(),
-            ready: "started".into(),
-            health: None,
-            restart: RestartSpec {
-                policy: "always".into(),
-                backoff_min_ms: 1,
-                backoff_max_ms: 2,
-                max_restarts: 5,
-                within_ms: 1,
-                reset_after_ms: 1,
-            },
-            depends_on: Vec::new(),
-            limits: LimitsSpec::default(),
-            stale_locks: Vec::new(),
-            log: LogSpec::default(),
-            forking: false,
-            listen: None,
-            watchdog_ms: None,
-            on: BTreeMap::new(),
-            thresholds: None,
-        }),
-        model: None,
-        desired,
-        restart_generation: 0,
-        retry_generation: 0,
-        forced_generation: 0,
-        clean_generation: 0,
-    }
+    let spec = WorkerSpec {
+        engine: Engine::Command { command: vec!["sleep".into(), "1".into()] },
+        env: BTreeMap::new(),
+        working_dir: None,
+        pid_file: None,
+        start_timeout_ms: 1,
+        start_timeout_grows: false,
+        stop_timeout_ms: 1,
+        stop_signal: "TERM".into(),
+        ready: "started".into(),
+        health: None,
+        restart: RestartSpec {
+            policy: "always".into(),
+            backoff_min_ms: 1,
+            backoff_max_ms: 2,
+            max_restarts: 5,
+            within_ms: 1,
+            reset_after_ms: 1,
+        },
+        depends_on: Vec::new(),
+        limits: LimitsSpec::default(),
+        stale_locks: Vec::new(),
+        log: LogSpec::default(),
+        forking: false,
+        listen: None,
+        watchdog_ms: None,
+        on: BTreeMap::new(),
+        thresholds: None,
+    };
+    WorkerAssignment::new(ReplicaId { name: name.into(), replica }, Arc::new(spec), None, desired)
 }
 
 fn words(operations: &[Operation]) -> Vec<String> {

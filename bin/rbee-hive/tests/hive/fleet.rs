@@ -84,16 +84,8 @@ async fn assignment(State(desk): State<Arc<Desk>>, Query(query): Query<BTreeMap<
 fn sleeper(name: &str, edit: impl Fn(&mut WorkerAssignment)) -> WorkerAssignment {
     let text = format!("[worker.{name}]\ncommand = [\"sleep\", \"1000\"]\n");
     let config = Config::parse(&text, std::path::Path::new("rbee.toml")).unwrap();
-    let mut worker = WorkerAssignment {
-        id: ReplicaId { name: name.into(), replica: 0 },
-        spec: Arc::new(config.worker[name].to_spec()),
-        model: None,
-        desired: Desired::Running,
-        restart_generation: 0,
-        retry_generation: 0,
-        forced_generation: 0,
-        clean_generation: 0,
-    };
+    let id = ReplicaId { name: name.into(), replica: 0 };
+    let mut worker = WorkerAssignment::new(id, Arc::new(config.worker[name].to_spec()), None, Desired::Running);
     edit(&mut worker);
     worker
 }

@@ -29,19 +29,32 @@ fn home(workers: &str) -> Home {
     home
 }
 
-/// MONI-08 MONI-11
+/// MONI-08 MONI-11 MONI-19
 #[tokio::test]
 async fn workers_are_sampled_whole_and_what_was_seen_is_kept() {
     let home = home(PAIR);
     let hive = home.start().await;
-    let seen = usage(&hive, "pair", |usage| usage.processes == 2).await;
-    assert!(seen.rss_bytes > 500_000 && seen.threads == 2 && seen.fds.unwrap() >= 8, "{seen:?}");
-    assert!(seen.pss_bytes.unwrap() > 0 && seen.pss_bytes.unwrap() <= seen.rss_bytes, "{seen:?}");
-    let status = hive.client.status().await.unwrap();
-    let own = status.hives[0].usage.clone().unwrap();
-    assert!(own.rss_bytes > seen.rss_bytes && status.hives[0].history_trouble.is_none(), "{own:?}");
+    // A process has few files and hardly any memory until it has become its program, and proportional memory is older than
+    // the rest: a round may fall in between.
+    let seen = usage(&hive, "pair", |usage| {
+        let used = &usage.figures;
+        let whole = usage.processes == 2 && used.threads == 2 && used.fds.is_some_and(|fds| fds >= 8);
+        let pss = used.pss_bytes.is_some_and(|pss| pss > 0 && pss <= used.rss_bytes);
+        whole && pss && used.rss_bytes > 500_000
+    })
+    .await;
+    // The first look at the disk may have come before there was a history to see.
+    let own = eventually(|| async {
+        let own = hive.client.status().await.unwrap().hives[0].clone();
+        let takes = own.usage.as_ref().map_or(0, |usage| usage.figures.disk_bytes);
+        if takes >= 4096 { Ok(own) } else { Err(own) }
+    })
+    .await;
+    assert_eq!(own.history_trouble, None);
+    let own = own.usage.unwrap().figures;
+    assert!(own.rss_bytes > seen.figures.rss_bytes, "{own:?}");
     let worker = hive.worker("pair", 0).await.unwrap();
-    assert_eq!(worker.rss_bytes, worker.usage.unwrap().rss_bytes, "the whole tree");
+    assert_eq!(worker.rss_bytes, worker.usage.unwrap().figures.rss_bytes, "the whole tree");
     hive.stop().await;
     // What was seen outlives the hive, and its file is closed.
     let file = Dirs::under(home.path()).hive_history_file();
@@ -109,10 +122,11 @@ async fn who_wants_no_samples_gets_none() {
     // It is looked at when somebody asks; in the moment in which it becomes its program it has no memory.
     let worker = eventually(|| async {
         let worker = hive.worker("pair", 0).await.ok_or("not there".to_owned())?;
-        if worker.rss_bytes > 0 { Ok(worker) } else { Err(format!("{worker:?}")) }
+        let is_seen = worker.rss_bytes > 0 && worker.phase == Phase::Running;
+        if is_seen { Ok(worker) } else { Err(format!("{worker:?}")) }
     })
     .await;
-    assert_eq!((worker.phase, worker.usage), (Phase::Running, None));
+    assert_eq!(worker.usage, None);
     assert_eq!(hive.client.status().await.unwrap().hives[0].usage, None);
     hive.stop().await;
 }

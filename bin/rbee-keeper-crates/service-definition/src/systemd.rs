@@ -222,6 +222,14 @@ mod tests {
     use super::*;
     use crate::tests::{definition, tricky};
 
+    /// The lines that one unit alone has, and those that the other one has instead.
+    fn changes(one: &str, other: &str) -> String {
+        let missing_in = |text: &str, line: &&str| text.lines().all(|known| known != *line);
+        let gone = one.lines().filter(|line| missing_in(other, line)).map(|line| format!("- {line}\n"));
+        let new = other.lines().filter(|line| missing_in(one, line)).map(|line| format!("+ {line}\n"));
+        gone.chain(new).collect()
+    }
+
     /// SERV-06
     #[test]
     fn queen_of_the_machine_is_locked_in() {
@@ -287,43 +295,38 @@ mod tests {
     #[test]
     fn a_hive_of_a_user_is_not_and_an_older_systemd_gets_what_it_knows() {
         let hive = Definition { systemd_version: Some(252), ..definition(Tier::Hive, Scope::User) };
-        insta::assert_snapshot!(text(&hive), @r#"
-        # Written by `rbee-keeper service install`; `rbee-keeper service uninstall` removes it.
-        [Unit]
-        Description=rbee's hive
-        After=network.target
-        StartLimitIntervalSec=10min
-        StartLimitBurst=30
-
-        [Service]
-        Type=notify
-        NotifyAccess=main
-        ExecStart=/opt/rbee/rbee-hive run --queen http://127.0.0.1:7833
-        ExecReload=/bin/kill -HUP $MAINPID
-        ExecStopPost=-/opt/rbee/rbee-keeper service after-end hive
-        Environment="RBEE_HOME=/srv/bees"
-        StandardOutput=journal
-        StandardError=journal
-        Restart=on-failure
-        RestartSec=1s
-        RestartPreventExitStatus=64 78
-        KillMode=process
-        TimeoutStartSec=60s
-        TimeoutStopSec=75s
-        WatchdogSec=30s
-        FileDescriptorStoreMax=1
-        Delegate=yes
-        Environment="RBEE_CGROUP_CONTROLLERS=no"
-        LimitNOFILE=65536
-        TasksMax=infinity
-        OOMPolicy=continue
-        UMask=0077
-        NoNewPrivileges=yes
-        RestrictSUIDSGID=yes
-        LockPersonality=yes
-
-        [Install]
-        WantedBy=default.target
+        let queen = text(&definition(Tier::Queen, Scope::System));
+        insta::assert_snapshot!(changes(&queen, &text(&hive)), @r#"
+        - Description=rbee's queen
+        - After=network.target rbee-hive.service
+        - NotifyAccess=all
+        - ExecStart=/opt/rbee/queen-rbee run --without-hive
+        - User=bee
+        - RestartSteps=6
+        - RestartMaxDelaySec=1min
+        - DelegateSubgroup=rbee-supervisor
+        - RestrictRealtime=yes
+        - RestrictNamespaces=yes
+        - RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+        - MemoryDenyWriteExecute=yes
+        - SystemCallArchitectures=native
+        - SystemCallFilter=@system-service
+        - ProtectSystem=strict
+        - ReadWritePaths=-/srv/bees
+        - ProtectKernelModules=yes
+        - ProtectKernelLogs=yes
+        - ProtectHostname=yes
+        - ProtectClock=yes
+        - PrivateDevices=yes
+        - CapabilityBoundingSet=
+        - PrivateTmp=yes
+        - WantedBy=multi-user.target
+        + Description=rbee's hive
+        + After=network.target
+        + NotifyAccess=main
+        + ExecStart=/opt/rbee/rbee-hive run --queen http://127.0.0.1:7833
+        + Environment="RBEE_CGROUP_CONTROLLERS=no"
+        + WantedBy=default.target
         "#);
     }
 

@@ -48,7 +48,7 @@ fn queen_row(queen: &QueenStatus) -> Vec<Cell> {
     let version = queen.version.as_ref().map(|version| format!("v{version} at ")).unwrap_or_default();
     let mut row = vec![Cell::toned("queen", Tone::Bold), phase(queen.phase), number(queen.pid), port_of(&queen.url)];
     row.extend([uptime(queen.pid.is_some(), queen.uptime_s), Cell::new(queen.restarts.to_string())]);
-    row.extend(used(queen.usage.as_ref().map(|usage| (usage.rss_bytes, usage.cpu_percent))));
+    row.extend(used(queen.usage.as_ref().map(|usage| (usage.figures.rss_bytes, usage.figures.cpu_percent))));
     row.extend([Cell::new(""), Cell::new(""), Cell::toned(harmless(&format!("{version}{}", queen.url)), Tone::Dim)]);
     row
 }
@@ -62,7 +62,7 @@ fn hive_row(hive: &HiveStatus, indent: usize, last: bool) -> Vec<Cell> {
     let name = Cell::new(format!("{branch}{}", harmless(&hive.name)));
     let mut row = vec![name, phase(hive.phase), number(hive.pid), port_of(&hive.url)];
     row.extend([uptime(hive.pid.is_some(), hive.uptime_s), Cell::new(hive.restarts.to_string())]);
-    row.extend(used(hive.usage.as_ref().map(|usage| (usage.rss_bytes, usage.cpu_percent))));
+    row.extend(used(hive.usage.as_ref().map(|usage| (usage.figures.rss_bytes, usage.figures.cpu_percent))));
     row.extend([Cell::new(""), Cell::new(""), Cell::new(note(hive.reason.as_deref().unwrap_or(&hive.url)))]);
     row
 }

@@ -97,8 +97,8 @@ fn queen_row(queen: &QueenStatus) -> Row {
         pid: queen.pid,
         uptime_s: queen.pid.map(|_| queen.uptime_s),
         restarts: queen.restarts,
-        cpu_percent: queen.usage.as_ref().map(|usage| usage.cpu_percent),
-        rss_bytes: queen.usage.as_ref().map(|usage| usage.rss_bytes),
+        cpu_percent: queen.usage.as_ref().map(|usage| usage.figures.cpu_percent),
+        rss_bytes: queen.usage.as_ref().map(|usage| usage.figures.rss_bytes),
         queue_depth: None,
         cache_hit_rate: None,
         note: match &queen.version {
@@ -123,8 +123,8 @@ fn hive_row(hive: &HiveStatus, under_queen: bool, last: bool) -> Row {
         pid: hive.pid,
         uptime_s: hive.pid.map(|_| hive.uptime_s),
         restarts: hive.restarts,
-        cpu_percent: hive.usage.as_ref().map(|usage| usage.cpu_percent),
-        rss_bytes: hive.usage.as_ref().map(|usage| usage.rss_bytes),
+        cpu_percent: hive.usage.as_ref().map(|usage| usage.figures.cpu_percent),
+        rss_bytes: hive.usage.as_ref().map(|usage| usage.figures.rss_bytes),
         queue_depth: None,
         cache_hit_rate: None,
         note: harmless(hive.reason.as_deref().unwrap_or(short_url(&hive.url))).into_owned(),
@@ -178,11 +178,11 @@ fn facts(
     };
     let used = usage.into_iter().flat_map(|usage| {
         let processes = (usage.processes > 1).then(|| format!("{} processes", usage.processes));
-        let cards = usage.gpu_bytes.map(|count| format!("gpu {}", bytes(count)));
-        let files = usage.fds.map(|fds| format!("{fds} files"));
-        let read = usage.read_bytes.map(|count| format!("read {}", bytes(count)));
-        let written = usage.written_bytes.map(|count| format!("written {}", bytes(count)));
-        let threads = Some(format!("{} threads", usage.threads));
+        let cards = usage.figures.gpu_bytes.map(|count| format!("gpu {}", bytes(count)));
+        let files = usage.figures.fds.map(|fds| format!("{fds} files"));
+        let read = usage.figures.read_bytes.map(|count| format!("read {}", bytes(count)));
+        let written = usage.figures.written_bytes.map(|count| format!("written {}", bytes(count)));
+        let threads = Some(format!("{} threads", usage.figures.threads));
         [cards, processes, threads, files, read, written].into_iter().flatten()
     });
     pid.map(|pid| format!("pid {pid}")).into_iter().chain([restarts]).chain(own).chain(used).collect()

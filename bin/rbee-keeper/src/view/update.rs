@@ -126,8 +126,9 @@ fn look(state: &mut State) {
     let hives =
         state.fleet.hives.iter().filter_map(|hive| Some((Place::Hive(hive.name.clone()), hive.usage.as_ref()?)));
     let tiers = queen.into_iter().chain(hives);
-    let tiers =
-        tiers.map(|(place, usage)| (place, Look { cpu_percent: usage.cpu_percent, rss_bytes: usage.rss_bytes }));
+    let tiers = tiers.map(|(place, usage)| {
+        (place, Look { cpu_percent: usage.figures.cpu_percent, rss_bytes: usage.figures.rss_bytes })
+    });
     let workers = state.fleet.workers().map(|(hive, worker)| {
         let place = Place::Worker { hive: hive.to_owned(), name: worker.name.clone(), replica: worker.replica };
         (place, Look { cpu_percent: worker.cpu_percent, rss_bytes: worker.rss_bytes })

@@ -11,10 +11,11 @@ const ENTRIES_MAX: usize = 20_000;
 const ROUNDS: u64 = 20;
 
 /// Counts again every few rounds.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Disk {
-    logs: PathBuf,
+    logs: Option<PathBuf>,
     states: Option<PathBuf>,
+    own: Option<(&'static str, Vec<PathBuf>)>,
     bytes: HashMap<String, u64>,
     round: u64,
 }
@@ -22,8 +23,15 @@ pub struct Disk {
 impl Disk {
     /// Of the logs in one folder, `NAME.log` and what follows it, and of the folders `NAME`, or `NAME.N`, in another.
     #[must_use]
-    pub fn new(logs: PathBuf, states: Option<PathBuf>) -> Self {
-        Self { logs, states, bytes: HashMap::new(), round: 0 }
+    pub fn new(logs: PathBuf, states: PathBuf) -> Self {
+        Self { logs: Some(logs), states: Some(states), ..Self::default() }
+    }
+
+    /// Also of `daemon`, which looks at itself: of all files whose paths begin with one of these. What is set aside, kept
+    /// beside a file, or rotated away counts with it; folders do not.
+    #[must_use]
+    pub fn with_own(self, daemon: &'static str, beginnings: Vec<PathBuf>) -> Self {
+        Self { own: Some((daemon, beginnings)), ..self }
     }
 
     /// Called each round; looks in some of them.
@@ -31,11 +39,17 @@ impl Disk {
         if self.round.is_multiple_of(ROUNDS) {
             self.bytes.clear();
             let mut left = ENTRIES_MAX;
-            each(&self.logs, &mut left, |path, _| {
-                let name = path.file_name()?.to_str()?.split_once(".log")?.0.to_owned();
-                *self.bytes.entry(name).or_default() += taken(path);
-                Some(())
-            });
+            if let Some((daemon, beginnings)) = &self.own {
+                let bytes = beginnings.iter().map(|beginning| beginning_with(beginning, &mut left)).sum();
+                self.bytes.insert((*daemon).to_owned(), bytes);
+            }
+            if let Some(logs) = &self.logs {
+                each(logs, &mut left, |path, _| {
+                    let name = path.file_name()?.to_str()?.split_once(".log")?.0.to_owned();
+                    *self.bytes.entry(name).or_default() += taken(path);
+                    Some(())
+                });
+            }
             if let Some(states) = &self.states {
                 let mut folders = Vec::new();
                 each(states, &mut left, |path, is_dir| is_dir.then(|| folders.push(path.to_owned())));
@@ -67,6 +81,16 @@ fn each(folder: &Path, left: &mut usize, mut entry: impl FnMut(&Path, bool) -> O
         // What is none of ours is passed over.
         let _ = entry(&found.path(), found.file_type().is_ok_and(|kind| kind.is_dir()));
     }
+}
+
+fn beginning_with(beginning: &Path, left: &mut usize) -> u64 {
+    let Some((folder, name)) = beginning.parent().zip(beginning.file_name()) else { return 0 };
+    let mut bytes = 0;
+    each(folder, left, |path, is_dir| {
+        let is_of_it = path.file_name()?.as_encoded_bytes().starts_with(name.as_encoded_bytes());
+        (is_of_it && !is_dir).then(|| bytes += taken(path))
+    });
+    bytes
 }
 
 fn below(folder: &Path, left: &mut usize) -> u64 {
@@ -102,7 +126,7 @@ mod tests {
         for file in ["logs/w.0.log", "logs/w.0.log.1", "logs/w.1.log", "logs/strange", "states/w.0.7/deep/kv"] {
             fs::write(dir.path().join(file), [1; 10_000]).unwrap();
         }
-        let mut disk = Disk::new(logs, Some(states));
+        let mut disk = Disk::new(logs, states);
         disk.look();
         let one = disk.bytes_of("w.1");
         assert!(one >= 10_000, "{one}");
@@ -112,5 +136,23 @@ mod tests {
         assert_eq!(disk.bytes_of("w.1"), one);
         (2..=ROUNDS).for_each(|_| disk.look());
         assert_eq!(disk.bytes_of("w.1"), 0);
+    }
+
+    /// MONI-19
+    #[test]
+    fn what_a_tier_keeps_itself_is_counted_by_how_its_files_begin() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("queen-folder/deep")).unwrap();
+        for file in ["queen.log", "queen.log.1", "queen.sqlite-wal", "hive.log", "queen-folder/deep/file"] {
+            fs::write(dir.path().join(file), [1; 10_000]).unwrap();
+        }
+        let one = taken(&dir.path().join("hive.log"));
+        let beginnings = ["queen.log", "queen.sqlite", "nobody/file"].map(|name| dir.path().join(name)).to_vec();
+        let mut disk = Disk::default().with_own("queen", beginnings);
+        disk.look();
+        assert_eq!(disk.bytes_of("queen"), 3 * one);
+        let mut disk = Disk::default().with_own("queen", vec![dir.path().join("queen")]);
+        disk.look();
+        assert_eq!((disk.bytes_of("queen"), disk.bytes_of("hive")), (3 * one, 0), "folders are not counted");
     }
 }

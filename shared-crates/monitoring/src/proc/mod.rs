@@ -8,5 +8,5 @@ mod tree;
 
 pub use disk::Disk;
 pub use now::Sampler;
-pub use rounds::{Rounds, Usage};
+pub use rounds::Rounds;
 pub use tree::Target;

@@ -10,12 +10,9 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use rbee_api::{ProcessUsage, WorkerStatus};
 
 use super::files::{Reader, Stat};
-use super::rounds::Usage;
-use crate::sample::Sample;
 
 /// A look younger than this is as good as a new one.
 const FRESH: Duration = Duration::from_millis(500);
@@ -110,8 +107,8 @@ impl Sampler {
             worker.usage = worker.pid.and_then(|pid| self.round.get(&pid)).cloned();
             // Of a whole tree the round knows more than a look at its main process does.
             if let Some(usage) = worker.usage.as_ref().filter(|usage| usage.processes > 1) {
-                worker.rss_bytes = usage.rss_bytes;
-                worker.cpu_percent = usage.cpu_percent;
+                worker.rss_bytes = usage.figures.rss_bytes;
+                worker.cpu_percent = usage.figures.cpu_percent;
             }
         }
     }
@@ -128,43 +125,6 @@ impl Sampler {
             ticks / self.ticks_per_s / at.duration_since(before.at).as_secs_f64().max(0.001) * 100.0
         });
         self.seen.insert(pid, Look { at, stat, cpu_percent });
-    }
-}
-
-impl Usage {
-    /// `sample` with what was found; `disk_bytes` is what its logs and state take.
-    #[must_use]
-    pub fn to_sample(&self, sample: Sample, disk_bytes: u64) -> Sample {
-        Sample {
-            cpu_percent: self.cpu_percent,
-            rss_bytes: self.rss_bytes,
-            pss_bytes: self.pss_bytes,
-            fds: self.fds,
-            threads: self.threads,
-            read_bytes: self.read_bytes,
-            written_bytes: self.written_bytes,
-            disk_bytes,
-            gpu_bytes: self.gpu_bytes,
-            ..sample
-        }
-    }
-
-    /// As it is told to others; `disk_bytes` is what its logs and state take.
-    #[must_use]
-    pub fn to_api(&self, at: Timestamp, disk_bytes: u64) -> ProcessUsage {
-        ProcessUsage {
-            at,
-            processes: self.processes,
-            cpu_percent: self.cpu_percent,
-            rss_bytes: self.rss_bytes,
-            pss_bytes: self.pss_bytes,
-            fds: self.fds,
-            threads: self.threads,
-            read_bytes: self.read_bytes,
-            written_bytes: self.written_bytes,
-            disk_bytes,
-            gpu_bytes: self.gpu_bytes,
-        }
     }
 }
 

@@ -95,14 +95,14 @@ impl History {
 
 fn one(at: Timestamp, sample: &Sample) -> Point {
     #[expect(clippy::cast_precision_loss, reason = "bytes for a chart")]
-    let memory = sample.rss_bytes as f64;
+    let memory = sample.figures.rss_bytes as f64;
     // What has no process uses nothing, which is not the same as little.
-    let lives = sample.threads > 0 || sample.rss_bytes > 0;
+    let lives = sample.figures.threads > 0 || sample.figures.rss_bytes > 0;
     Point {
         at_ms: at.as_millisecond(),
         covers_ms: 0,
         count: 1,
-        cpu: lives.then_some((sample.cpu_percent, sample.cpu_percent)),
+        cpu: lives.then_some((sample.figures.cpu_percent, sample.figures.cpu_percent)),
         memory: lives.then_some((memory, memory)),
     }
 }

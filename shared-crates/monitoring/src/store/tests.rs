@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 
 use jiff::Timestamp;
+use rbee_api::Figures;
 
 use super::*;
 use crate::sample::Sample;
@@ -238,7 +239,10 @@ fn a_full_disk_is_waited_for_in_memory() {
 async fn fill_the_disk(disk: &Path) {
     let history = open(&disk.join("h.sqlite"));
     let wide = |second: i64| {
-        let samples = (0..100).map(|n| Sample { rss_bytes: 1 << 40, ..Sample::none(format!("worker/{n}")) });
+        let samples = (0..100).map(|n| Sample {
+            figures: Figures { rss_bytes: 1 << 40, ..Figures::default() },
+            ..Sample::none(format!("worker/{n}"))
+        });
         history.add_samples(Timestamp::from_second(1_700_000_000 + second).unwrap(), samples.collect());
     };
     let filler = disk.join("filler");

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use jiff::Timestamp;
 use monitoring::{Bounds, History, Sample as Seen};
+use rbee_api::Figures;
 use rbee_runtime::dirs::Dirs;
 use rbee_tests::home::{Home, binary};
 
@@ -166,9 +167,12 @@ fn fill_a_day(home: &Home, n: u32) -> Result<()> {
                 incarnation: 1,
                 running: true,
                 healthy: Some(true),
-                cpu_percent: ((round * 7 + n * 13) % 400) as f64 / 3.0,
-                rss_bytes: (3 << 30) + (((round * 7919 + n) % 4096) << 12),
-                threads: 40,
+                figures: Figures {
+                    cpu_percent: ((round * 7 + n * 13) % 400) as f64 / 3.0,
+                    rss_bytes: (3 << 30) + (((round * 7919 + n) % 4096) << 12),
+                    threads: 40,
+                    ..Figures::default()
+                },
                 ..Seen::none(Arc::clone(name))
             };
             let samples = names.iter().zip(0u64..).map(of).collect();

@@ -13,44 +13,41 @@ use super::*;
 use crate::ENGINE_PROGRAM;
 
 fn worker(engine: Engine, model: bool) -> WorkerAssignment {
-    WorkerAssignment {
-        id: ReplicaId { name: "w".into(), replica: 1 },
-        spec: Arc::new(WorkerSpec {
-            engine,
-            env: BTreeMap::from([("WHERE".to_owned(), "{run_dir}/{name}".to_owned())]),
-            working_dir: Some("/srv".into()),
-            pid_file: Some("/run/x.pid".into()),
-            start_timeout_ms: 1_000,
-            start_timeout_grows: false,
-            stop_timeout_ms: 2_000,
-            stop_signal: "INT".into(),
-            ready: "http:/health".into(),
-            health: Some(HealthSpec { probe: "exec:check {port}".into(), interval_ms: 3, timeout_ms: 4, failures: 5 }),
-            restart: RestartSpec {
-                policy: "on-failure".into(),
-                backoff_min_ms: 1,
-                backoff_max_ms: 2,
-                max_restarts: 3,
-                within_ms: 4,
-                reset_after_ms: 5,
-            },
-            depends_on: Vec::new(),
-            limits: LimitsSpec::default(),
-            stale_locks: Vec::new(),
-            log: LogSpec::default(),
-            forking: false,
-            listen: None,
-            watchdog_ms: None,
-            on: BTreeMap::new(),
-            thresholds: None,
-        }),
-        model: model.then(|| ModelSpec { name: "m".into(), source: "file:/m.gguf".into(), sha256: None }),
-        desired: Desired::Running,
-        restart_generation: 0,
-        retry_generation: 0,
-        forced_generation: 0,
-        clean_generation: 0,
-    }
+    let spec = WorkerSpec {
+        engine,
+        env: BTreeMap::from([("WHERE".to_owned(), "{run_dir}/{name}".to_owned())]),
+        working_dir: Some("/srv".into()),
+        pid_file: Some("/run/x.pid".into()),
+        start_timeout_ms: 1_000,
+        start_timeout_grows: false,
+        stop_timeout_ms: 2_000,
+        stop_signal: "INT".into(),
+        ready: "http:/health".into(),
+        health: Some(HealthSpec { probe: "exec:check {port}".into(), interval_ms: 3, timeout_ms: 4, failures: 5 }),
+        restart: RestartSpec {
+            policy: "on-failure".into(),
+            backoff_min_ms: 1,
+            backoff_max_ms: 2,
+            max_restarts: 3,
+            within_ms: 4,
+            reset_after_ms: 5,
+        },
+        depends_on: Vec::new(),
+        limits: LimitsSpec::default(),
+        stale_locks: Vec::new(),
+        log: LogSpec::default(),
+        forking: false,
+        listen: None,
+        watchdog_ms: None,
+        on: BTreeMap::new(),
+        thresholds: None,
+    };
+    WorkerAssignment::new(
+        ReplicaId { name: "w".into(), replica: 1 },
+        Arc::new(spec),
+        model.then(|| ModelSpec { name: "m".into(), source: "file:/m.gguf".into(), sha256: None }),
+        Desired::Running,
+    )
 }
 
 fn command(words: &[&str]) -> Engine {

@@ -1,6 +1,7 @@
 //! Reports from a file, over the time for which samples are kept and the hours before it.
 
 use jiff::Timestamp;
+use rbee_api::Figures;
 use rbee_api::report::Report;
 
 use super::*;
@@ -16,7 +17,8 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn sample(daemon: &str, cpu_percent: f64) -> Sample {
-    Sample { cpu_percent, rss_bytes: 1_000, running: true, threads: 1, ..Sample::none(daemon) }
+    let figures = Figures { cpu_percent, rss_bytes: 1_000, threads: 1, ..Figures::default() };
+    Sample { running: true, figures, ..Sample::none(daemon) }
 }
 
 async fn report(history: &History, period: Period, now_s: i64) -> Report {

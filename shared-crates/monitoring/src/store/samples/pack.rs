@@ -68,21 +68,22 @@ impl Numbers<'_> {
 pub(super) fn round<'s>(samples: impl Iterator<Item = (u64, &'s Sample)>) -> Vec<u8> {
     let mut row = vec![LAYOUT];
     for (daemon, sample) in samples {
+        let used = &sample.figures;
         put(&mut row, daemon);
         put(&mut row, sample.incarnation);
         let healthy = sample.healthy.map_or(0, |healthy| if healthy { 4 } else { 2 });
         put(&mut row, u64::from(sample.running) | healthy);
-        put(&mut row, centi(sample.cpu_percent));
-        put(&mut row, kib(sample.rss_bytes));
-        put_maybe(&mut row, sample.pss_bytes.map(kib));
-        put_maybe(&mut row, sample.fds);
-        put(&mut row, sample.threads);
-        put_maybe(&mut row, sample.read_bytes.map(kib));
-        put_maybe(&mut row, sample.written_bytes.map(kib));
-        put(&mut row, kib(sample.disk_bytes));
+        put(&mut row, centi(used.cpu_percent));
+        put(&mut row, kib(used.rss_bytes));
+        put_maybe(&mut row, used.pss_bytes.map(kib));
+        put_maybe(&mut row, used.fds);
+        put(&mut row, used.threads);
+        put_maybe(&mut row, used.read_bytes.map(kib));
+        put_maybe(&mut row, used.written_bytes.map(kib));
+        put(&mut row, kib(used.disk_bytes));
         put(&mut row, sample.uptime_s);
         put(&mut row, sample.restarts);
-        put_maybe(&mut row, sample.gpu_bytes.map(kib));
+        put_maybe(&mut row, used.gpu_bytes.map(kib));
     }
     row
 }
@@ -102,26 +103,27 @@ fn read_sample(numbers: &mut Numbers<'_>) -> Option<(u64, Sample)> {
     let daemon = numbers.next()?;
     let incarnation = numbers.next()?;
     let flags = numbers.next()?;
-    let sample = Sample {
-        daemon: Arc::default(),
+    let mut sample = Sample {
         incarnation,
         running: flags & 1 != 0,
         healthy: match flags >> 1 {
             0 => None,
             bits => Some(bits == 2),
         },
-        cpu_percent: numbers.percent()?,
-        rss_bytes: numbers.bytes()?,
-        pss_bytes: numbers.maybe_bytes()?,
-        fds: numbers.maybe()?,
-        threads: numbers.next()?,
-        read_bytes: numbers.maybe_bytes()?,
-        written_bytes: numbers.maybe_bytes()?,
-        disk_bytes: numbers.bytes()?,
-        uptime_s: numbers.next()?,
-        restarts: numbers.next()?,
-        gpu_bytes: numbers.maybe_bytes()?,
+        ..Sample::none("")
     };
+    let used = &mut sample.figures;
+    used.cpu_percent = numbers.percent()?;
+    used.rss_bytes = numbers.bytes()?;
+    used.pss_bytes = numbers.maybe_bytes()?;
+    used.fds = numbers.maybe()?;
+    used.threads = numbers.next()?;
+    used.read_bytes = numbers.maybe_bytes()?;
+    used.written_bytes = numbers.maybe_bytes()?;
+    used.disk_bytes = numbers.bytes()?;
+    sample.uptime_s = numbers.next()?;
+    sample.restarts = numbers.next()?;
+    sample.figures.gpu_bytes = numbers.maybe_bytes()?;
     Some((daemon, sample))
 }
 
@@ -187,6 +189,8 @@ fn read_summary(numbers: &mut Numbers<'_>, at: Timestamp) -> Option<(u64, Summar
 
 #[cfg(test)]
 mod tests {
+    use rbee_api::Figures;
+
     use super::*;
 
     fn sample(daemon: &str) -> Sample {
@@ -194,17 +198,19 @@ mod tests {
             incarnation: 300,
             running: true,
             healthy: Some(false),
-            cpu_percent: 123.45,
-            rss_bytes: 5 << 30,
-            pss_bytes: Some(0),
-            fds: None,
-            threads: 7,
-            read_bytes: Some(1 << 40),
-            written_bytes: Some(1024),
-            disk_bytes: 2048,
+            figures: Figures {
+                cpu_percent: 123.45,
+                rss_bytes: 5 << 30,
+                pss_bytes: Some(0),
+                fds: None,
+                threads: 7,
+                read_bytes: Some(1 << 40),
+                written_bytes: Some(1024),
+                disk_bytes: 2048,
+                gpu_bytes: Some(8 << 30),
+            },
             uptime_s: 86_400,
             restarts: 2,
-            gpu_bytes: Some(8 << 30),
             ..Sample::none(daemon)
         }
     }

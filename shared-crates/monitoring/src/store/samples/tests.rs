@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rbee_api::Figures;
 
 use super::*;
 
@@ -20,7 +21,8 @@ fn at(ms: i64) -> Timestamp {
 }
 
 fn sample(cpu_percent: f64, rss_mib: u64) -> Sample {
-    Sample { running: true, incarnation: 1, cpu_percent, rss_bytes: rss_mib << 20, ..Sample::none("w/0") }
+    let figures = Figures { cpu_percent, rss_bytes: rss_mib << 20, ..Figures::default() };
+    Sample { running: true, incarnation: 1, figures, ..Sample::none("w/0") }
 }
 
 const MINUTE: i64 = 60_000;
@@ -50,7 +52,8 @@ async fn what_was_read_and_written_is_counted_between_samples_and_anew_after_a_r
     let (_dir, history) = history(&Bounds::default());
     let counters = [(1, 5), (1, 8), (2, 1), (2, 4)];
     for (minute, (incarnation, read_kib)) in (0..).zip(counters) {
-        let seen = Sample { incarnation, read_bytes: Some(read_kib << 10), ..sample(1.0, 1) };
+        let mut seen = Sample { incarnation, ..sample(1.0, 1) };
+        seen.figures.read_bytes = Some(read_kib << 10);
         history.add_samples(at(minute * MINUTE), vec![seen]);
     }
     let spans = history.summaries(at(0), at(HOUR_MS), HOUR).await.unwrap();
@@ -104,17 +107,19 @@ async fn a_quarter_of_a_year_stays_below_its_size() {
             incarnation: 3 + round / 1000,
             running: true,
             healthy: Some(true),
-            cpu_percent: ((round * 7 + n * 13) % 400) as f64 / 3.0,
-            rss_bytes: (3 << 30) + (((round * 7919 + n) % 4096) << 12),
-            pss_bytes: Some((2 << 30) + (((round * 104_729 + n) % 4096) << 12)),
-            fds: Some(200 + n),
-            threads: 40,
-            read_bytes: Some(round << 20),
-            written_bytes: Some(round << 18),
-            disk_bytes: 50 << 20,
+            figures: Figures {
+                cpu_percent: ((round * 7 + n * 13) % 400) as f64 / 3.0,
+                rss_bytes: (3 << 30) + (((round * 7919 + n) % 4096) << 12),
+                pss_bytes: Some((2 << 30) + (((round * 104_729 + n) % 4096) << 12)),
+                fds: Some(200 + n),
+                threads: 40,
+                read_bytes: Some(round << 20),
+                written_bytes: Some(round << 18),
+                disk_bytes: 50 << 20,
+                gpu_bytes: None,
+            },
             uptime_s: round * 15,
             restarts: n % 3,
-            gpu_bytes: None,
         });
         history.add_samples(at(ms), samples.collect());
         if round.is_multiple_of(200) {
@@ -148,8 +153,8 @@ async fn a_full_file_gives_its_oldest_rounds_for_new_ones() {
         }
     }
     let first_and_last = |state: &mut (f64, f64), _: Timestamp, sample: &Sample| {
-        state.0 = state.0.min(sample.cpu_percent);
-        state.1 = sample.cpu_percent;
+        state.0 = state.0.min(sample.figures.cpu_percent);
+        state.1 = sample.figures.cpu_percent;
     };
     let (first, last) = history.fold_samples(at(0), at(HOUR_MS), (f64::MAX, 0.0), first_and_last).await.unwrap();
     assert!(first > 100.0 && first < 2900.0, "{first}");

@@ -2,68 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
-use container_order::{ContainerEngine, ContainerOrder, ORDER_VARIABLE, container_name};
+use container_order::{ContainerOrder, ORDER_VARIABLE, container_name};
 use daemon_lifecycle::{Limits, Probe, Readiness, UnitSpec};
-use rbee_api::assignment::{Engine, HealthSpec, LimitsSpec, LogSpec, RestartSpec};
+use rbee_api::assignment::{Engine, HealthSpec, LimitsSpec};
 use rbee_api::container::{ContainerSpec, Ports};
-use rbee_api::{Desired, ReplicaId, WorkerAssignment, WorkerSpec};
+use rbee_api::{ReplicaId, WorkerAssignment};
 
-use crate::{Machine, Placement, Programs, unit_spec, wants_port};
+use super::placement;
+use crate::{Machine, Programs, unit_spec, wants_port};
 
 fn worker(container: ContainerSpec) -> WorkerAssignment {
-    WorkerAssignment {
-        id: ReplicaId { name: "w".into(), replica: 1 },
-        spec: Arc::new(WorkerSpec {
-            engine: Engine::Container(Box::new(container)),
-            env: BTreeMap::from([("AT".to_owned(), "{model_path} {port}".to_owned())]),
-            working_dir: Some("/{name}".into()),
-            pid_file: None,
-            start_timeout_ms: 1_000,
-            start_timeout_grows: false,
-            stop_timeout_ms: 2_000,
-            stop_signal: "INT".into(),
-            ready: "tcp".into(),
-            health: Some(HealthSpec {
-                probe: "exec:check {port}".into(),
-                interval_ms: 3,
-                timeout_ms: 4_000,
-                failures: 5,
-            }),
-            restart: RestartSpec {
-                policy: "always".into(),
-                backoff_min_ms: 1,
-                backoff_max_ms: 2,
-                max_restarts: 3,
-                within_ms: 4,
-                reset_after_ms: 5,
-            },
-            depends_on: Vec::new(),
-            limits: LimitsSpec {
-                memory_max_bytes: Some(1 << 30),
-                memory_restart_bytes: Some(1 << 29),
-                cpus: Some(1.5),
-                nofile: Some(64),
-                nproc: Some(9),
-                ..LimitsSpec::default()
-            },
-            stale_locks: Vec::new(),
-            log: LogSpec::default(),
-            forking: false,
-            listen: None,
-            watchdog_ms: None,
-            on: Default::default(),
-            thresholds: Default::default(),
-        }),
-        model: None,
-        desired: Desired::Running,
-        restart_generation: 0,
-        retry_generation: 0,
-        forced_generation: 0,
-        clean_generation: 0,
-    }
+    let mut worker = super::worker(Engine::Container(Box::new(container)), false);
+    let spec = worker.spec_mut();
+    spec.env = BTreeMap::from([("AT".to_owned(), "{model_path} {port}".to_owned())]);
+    spec.working_dir = Some("/{name}".into());
+    spec.pid_file = None;
+    spec.ready = "tcp".into();
+    spec.health =
+        Some(HealthSpec { probe: "exec:check {port}".into(), interval_ms: 3, timeout_ms: 4_000, failures: 5 });
+    spec.limits = LimitsSpec {
+        memory_max_bytes: Some(1 << 30),
+        memory_restart_bytes: Some(1 << 29),
+        cpus: Some(1.5),
+        nofile: Some(64),
+        nproc: Some(9),
+        ..LimitsSpec::default()
+    };
+    worker
 }
 
 fn image(ports: &[&str]) -> ContainerSpec {
@@ -72,25 +38,7 @@ fn image(ports: &[&str]) -> ContainerSpec {
 }
 
 fn machine() -> Machine {
-    Machine {
-        bind_ip: "10.0.0.1".parse().unwrap(),
-        run_dir: "/run/w".into(),
-        state_dir: "/state/w".into(),
-        programs: Programs::new(None, None),
-        token: Some("secret".into()),
-        cores: 8,
-        home: Some("/home/u".into()),
-        containers: ContainerEngine {
-            host: "unix:///d.sock".into(),
-            timeout: Duration::from_secs(10),
-            shim: "/bin/rbee-hive".into(),
-            owner: "/run/workers".into(),
-        },
-    }
-}
-
-fn placement() -> Placement {
-    Placement { port: Some(7855), model_path: Some("/models/m.gguf".into()), model_bytes: 1 }
+    Machine { programs: Programs::new(None, None), ..super::machine(Path::new("/nowhere")) }
 }
 
 fn unit(worker: &WorkerAssignment) -> UnitSpec {
