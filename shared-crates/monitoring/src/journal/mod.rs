@@ -38,6 +38,10 @@ use crate::{Bounds, Counts, History};
 
 /// So long who asks waits for what was recorded before to be written.
 const WRITTEN_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long what was recorded waits for more to be written with it.
+const TOGETHER: Duration = Duration::from_millis(10);
+/// So many events wait for no more.
+const BATCH: usize = 128;
 
 /// Something that happened, before it has an id.
 #[derive(Debug, Clone)]
@@ -113,6 +117,8 @@ struct Shared {
     kept: Arc<Kept>,
     /// Something waits to be written.
     news: Notify,
+    /// Somebody waits for what was recorded.
+    hurry: Notify,
     /// Newest id that may be seen.
     published: watch::Sender<u64>,
     is_open: watch::Sender<bool>,
@@ -167,6 +173,7 @@ impl Journal {
             tier,
             kept: Arc::new(kept),
             news: Notify::new(),
+            hurry: Notify::new(),
             published: watch::Sender::new(known.last),
             is_open: watch::Sender::new(true),
             seats: Seats::new(),
@@ -235,6 +242,7 @@ impl Journal {
     pub async fn settled(&self) {
         let newest = self.shared.state().ring.last();
         let mut published = self.shared.published.subscribe();
+        self.shared.hurry.notify_one();
         // Late or closed: whoever asked goes on with what is known.
         let _ = tokio::time::timeout(WRITTEN_WAIT_MAX, published.wait_for(|published| *published >= newest)).await;
     }
@@ -262,6 +270,7 @@ impl Journal {
         self.settled().await;
         self.shared.state().closed = true;
         self.shared.news.notify_one();
+        self.shared.hurry.notify_one();
         self.shared.is_open.send_replace(false);
     }
 
@@ -302,6 +311,13 @@ impl Shared {
         loop {
             self.news.notified().await;
             loop {
+                // A burst is written together, so that it does not slow down what it tells of.
+                if self.state().ring.waiting_count() < BATCH {
+                    tokio::select! {
+                        () = tokio::time::sleep(TOGETHER) => {}
+                        () = self.hurry.notified() => {}
+                    }
+                }
                 match self.write().await {
                     Some(written) if written > before => {
                         before = written;
@@ -314,7 +330,7 @@ impl Shared {
                         break;
                     }
                 }
-                if !self.state().ring.is_anything_waiting() {
+                if self.state().ring.waiting_count() == 0 {
                     break;
                 }
             }

@@ -110,8 +110,9 @@ impl Ring {
         some.map(|entry| (Arc::clone(&entry.event), entry.told_as)).collect()
     }
 
-    pub(super) fn is_anything_waiting(&self) -> bool {
-        self.entries.len() > self.written
+    /// How many wait to be written.
+    pub(super) fn waiting_count(&self) -> usize {
+        self.entries.len() - self.written
     }
 
     /// Everything up to `newest` may be seen, and is written if it is; what of it is new comes back.

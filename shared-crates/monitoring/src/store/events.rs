@@ -56,7 +56,7 @@ pub(crate) fn write(
     let Some((first, _)) = events.first() else { return Ok(()) };
     // A new file does not know what was before it: whoever asks for more than it has shall hear of a gap.
     connection.execute("INSERT OR IGNORE INTO event_bound VALUES (1, ?1)", [signed(first.id.saturating_sub(1))])?;
-    let mut insert = connection.prepare_cached("INSERT OR REPLACE INTO event VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)")?;
+    let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO event VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)")?;
     for (event, told_as) in events {
         insert.execute((
             signed(event.id),

@@ -166,7 +166,7 @@ fn open(path: &Path, bounds: &Bounds) -> Result<Connection, Unfit> {
     let side_bytes = signed(bounds.bytes_max / 16);
     connection.pragma_update(None, "wal_autocheckpoint", (side_bytes / signed(PAGE_BYTES)).max(8))?;
     connection.pragma_update(None, "journal_size_limit", side_bytes)?;
-    connection.pragma_update(None, "cache_size", -1024)?;
+    connection.pragma_update(None, "cache_size", -256)?;
     limit_pages(&connection, pages_max(bounds))?;
     migrate(&mut connection, MODULES)?;
     Ok(connection)
