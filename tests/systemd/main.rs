@@ -94,6 +94,9 @@ impl Scene {
     }
 }
 
+/// A part of the scenario; the next begins where it ends.
+type Step = fn(&mut Scene);
+
 /// SERV-01 to SERV-04, SERV-11 to SERV-20
 #[test]
 fn services_under_a_real_systemd() {
@@ -105,7 +108,7 @@ fn services_under_a_real_systemd() {
     for user in ["bee", "u1"] {
         scene.machine.must(&["useradd", "--create-home", user]);
     }
-    let steps: [(&str, fn(&mut Scene)); 9] = [
+    let steps: [(&str, Step); 9] = [
         ("what cannot be is refused", |scene| refusals(scene)),
         ("installed over what ran, twice: its workers go on", |scene| installs_over_what_runs(scene)),
         ("kill -9 of queen and hive: others, the same workers", |scene| crashes(scene)),
