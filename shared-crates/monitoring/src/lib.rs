@@ -18,5 +18,5 @@ pub use journal::{EventParams, Follower, Journal, Listener, NewEvent, answer_eve
 pub use own::OwnUsage;
 pub use proc::{Disk, Rounds, Sampler, Target};
 pub use sample::{Sample, Spread, Summary};
-pub use store::{Bounds, History, HistoryError, Opened};
+pub use store::{Bounds, History, HistoryError, Opened, put_aside};
 pub use threshold::Crossings;

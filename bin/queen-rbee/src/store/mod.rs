@@ -117,7 +117,8 @@ impl Store {
             Ok((connection, state)) => (connection, state, None),
             Err(Unusable::Refused(error)) => return Err(error),
             Err(Unusable::Corrupt(error)) => {
-                let aside = set_aside(path).map_err(|source| StoreError::SetAside { path: path.to_owned(), source })?;
+                let aside = monitoring::put_aside(path, "corrupt")
+                    .map_err(|source| StoreError::SetAside { path: path.to_owned(), source })?;
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     kept_as = %aside.display(),
@@ -274,25 +275,6 @@ fn begin(connection: &Connection, state: &DesiredState) -> rusqlite::Result<u32>
     rows::save(&transaction, state)?;
     transaction.commit()?;
     Ok(starts - 1)
-}
-
-fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
-    let named = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let stamp = jiff::Timestamp::now().as_millisecond();
-    let aside = named(&format!(".corrupt-{stamp}"));
-    std::fs::rename(path, &aside)?;
-    // The side files belong to the file put away; with a new one they would be poison.
-    for side in ["-wal", "-shm"] {
-        match std::fs::rename(named(side), named(&format!(".corrupt-{stamp}{side}"))) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(aside)
 }
 
 fn serve(mut connection: Connection, mut writes: mpsc::Receiver<Write>) {

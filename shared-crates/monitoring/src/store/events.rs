@@ -7,6 +7,7 @@ use rbee_api::{Event, EventQuery, Phase};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::schema::Module;
+use super::signed;
 
 pub(super) const MODULE: Module = Module {
     name: "events",
@@ -171,9 +172,4 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Option<Event>> {
         cause: row.get(7)?,
         detail: text(8)?.and_then(|text| serde_json::from_str(text).ok()),
     }))
-}
-
-/// Ids stay below 2^53.
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -11,6 +11,7 @@ use rusqlite::{Connection, Error, ErrorCode};
 
 use super::Bounds;
 use super::schema::{MODULES, Unfit, migrate};
+use super::signed;
 
 /// How long another program's lock is waited for; nobody waits but the writer.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
@@ -189,10 +190,6 @@ fn number(connection: &Connection, pragma: &str) -> rusqlite::Result<u64> {
     connection.pragma_query_value(None, pragma, |row| row.get(0)).map(i64::unsigned_abs)
 }
 
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
 /// Whether the file itself is at fault: damaged, no database, or without tables that it should have.
 pub(super) fn is_corrupt(error: &Error) -> bool {
     match error.sqlite_error_code() {
@@ -243,7 +240,11 @@ fn named(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn put_aside(path: &Path, why: &str) -> io::Result<PathBuf> {
+/// Puts a database that cannot be used, and what stands beside it, under a name that says `why` and when.
+///
+/// # Errors
+/// When a file of it cannot be renamed.
+pub fn put_aside(path: &Path, why: &str) -> io::Result<PathBuf> {
     let suffix = format!(".{why}-{}", jiff::Timestamp::now().as_microsecond());
     let aside = named(path, &suffix);
     fs::rename(path, &aside)?;

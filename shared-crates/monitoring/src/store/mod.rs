@@ -29,7 +29,13 @@ use rbee_runtime::config::MonitorConfig;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+pub use self::file::put_aside;
 use self::queue::{Ask, Queue, Write};
+
+/// As SQLite has its numbers. No id, time or size of ours is that large.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
 
 /// What a file may hold, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]

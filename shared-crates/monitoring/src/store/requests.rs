@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::schema::Module;
+use super::signed;
 use super::{Bounds, History, HistoryError};
 use crate::report::{Histogram, RequestCounts, RequestRow};
 
@@ -153,10 +154,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<RequestRow> {
             first_token: histogram(9)?,
         },
     })
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
